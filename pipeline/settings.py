@@ -1,0 +1,150 @@
+"""Settings: environment variables and ``.env`` flow in, one frozen, typed Settings flows out.
+
+Flags win over the environment, the environment over ``.env``. ``NAME_FILE`` names a file that holds the
+value, for secrets. Each variable is the field's name in capitals.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from dotenv import dotenv_values
+from msgspec import Meta
+
+Positive = Annotated[int, Meta(ge=1)]
+# A year is for ever; infinity is no number of milliseconds for Redis.
+Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
+
+_SQLALCHEMY_SCHEME: Final = "postgresql+psycopg2"
+_POSTGRES_SCHEMES: Final = frozenset({"postgres", "postgresql", _SQLALCHEMY_SCHEME})
+# libpq and redis-py take a password after the question mark, too.
+_PASSWORD: Final = re.compile(r"(?<=[?&])password=[^&]*")
+_BARE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_REDIS_SCHEMES: Final = frozenset({"redis", "rediss", "unix"})
+
+
+class SettingsError(Exception):
+    """A setting has a value that cannot be used."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every process needs to know, from wherever it was said."""
+
+    # None means: an embedded server in the data folder.
+    database_url: str | None = None
+    redis_url: str | None = None
+    infamous_home: str = ".infamous"
+    # Events older than this are refused; partitions reach this far back.
+    retention_days: Positive = 90
+    # A batch is stored when it holds this many entries or bytes, or its first entry waited this long,
+    # or the stream has nothing more to give: a lone event never waits for company.
+    batch_rows: Positive = 5000
+    batch_bytes: Positive = 8 * 1024 * 1024
+    batch_age_s: Seconds = 0.5
+    # What a consumer read and did not acknowledge for this long is taken over by another. It must be
+    # longer than storing a batch takes; when it is not, the work is done twice and stored once.
+    claim_after_s: Seconds = 15.0
+    # How long a process that starts waits for a server before it gives up. A running one never does.
+    connect_timeout_s: Seconds = 30.0
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def home(self) -> Path:
+        """The data folder of the embedded servers, absolute."""
+        return Path(self.infamous_home).expanduser().resolve()
+
+
+def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = None) -> Settings:
+    """The settings of this process; SettingsError says in a sentence which one is unusable."""
+    if environment is None:
+        environment = os.environ
+    # python-dotenv yields None for a bare name without "=".
+    file_values = dotenv_values(dotenv or Path(".env"))
+    from_file = {k: v for k, v in file_values.items() if v is not None}
+    values: dict[str, str] = {}
+    for field in Settings.__struct_fields__:
+        name = field.upper()
+        is_said = name in environment or f"{name}_FILE" in environment
+        value = _lookup(environment if is_said else from_file, name)
+        if value:
+            values[field] = value
+    if "database_url" in values:
+        values["database_url"] = _sqlalchemy_url(values["database_url"])
+    if "redis_url" in values:
+        _require_scheme("REDIS_URL", values["redis_url"], _REDIS_SCHEMES)
+    for choice in ("log_format", "log_level"):
+        if choice in values:
+            values[choice] = values[choice].lower()
+    if "infamous_home" in values:
+        try:
+            Path(values["infamous_home"]).expanduser()
+        except RuntimeError:
+            raise SettingsError(
+                f"INFAMOUS_HOME={values['infamous_home']} names the home of no user of this machine."
+            ) from None
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        # "Expected `int`, got `str` - at `$.batch_rows`"
+        problem, _, place = str(error).partition(" - at `$.")
+        field = place.rstrip("`")
+        raise SettingsError(f"{field.upper()}={values[field]} cannot be used: {problem}.") from None
+
+
+def _lookup(values: Mapping[str, str], name: str) -> str | None:
+    path = values.get(f"{name}_FILE")
+    if path and not values.get(name):
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingsError(
+                f"{name}_FILE names {path}, which cannot be read: {error.strerror}."
+            ) from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"{name}_FILE names {path}, which is not UTF-8 text.") from None
+    return values.get(name)
+
+
+def _sqlalchemy_url(url: str) -> str:
+    """SQLAlchemy 2.1 reads ``postgresql://`` as psycopg 3; every URL names psycopg2 from here on."""
+    _require_scheme("DATABASE_URL", url, _POSTGRES_SCHEMES)
+    if _BARE_PERCENT.search(url):  # libpq would repeat what stands around it, perhaps the password
+        raise SettingsError("DATABASE_URL holds a % that begins no escape: write it as %25.")
+    return _SQLALCHEMY_SCHEME + url[url.index("://") :]
+
+
+def _require_scheme(name: str, url: str, schemes: frozenset[str]) -> None:
+    if "://" not in url or url.split("://", 1)[0] not in schemes:
+        shown = " or ".join(f"{scheme}://" for scheme in sorted(schemes))
+        raise SettingsError(f"{name} does not start with {shown}: give a URL of that kind.")
+    # The messages repeat nothing of the URL: what looks wrong may be the password.
+    advice = "write / ? # @ : in a password as %2F %3F %23 %40 %3A"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise SettingsError(f"{name} is no URL with a host and a port: {advice}.") from None
+    # libpq and SQLAlchemy would not agree where the host begins.
+    if parts.netloc.count("@") > 1 or (parts.netloc and "@" in parts.path + parts.fragment):
+        raise SettingsError(f"{name} has more than one @: {advice}.")
+
+
+def libpq_url(database_url: str) -> str:
+    """The same address in the form libpq, and so psycopg2 and psql, reads."""
+    return "postgresql" + database_url[database_url.index("://") :]
+
+
+def shown_url(url: str) -> str:
+    """The URL without its password, for people and logs."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    # Put together by hand: urlunsplit drops the slashes where there is no host, as in unix:///path.
+    shown = f"{parts.scheme}://{user.split(':', 1)[0]}{at}{host}{parts.path}"
+    return _PASSWORD.sub("password=...", f"{shown}?{parts.query}") if parts.query else shown

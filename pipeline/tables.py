@@ -1,0 +1,125 @@
+"""The tables as SQLAlchemy sees them: what Alembic compares the database with, and what queries name.
+
+The migrations spell everything out again and import nothing from here; ``alembic check`` keeps the two
+equal. Partitions are made at run time by the database's own function and are no part of this.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+game_events = Table(
+    "game_events",
+    metadata,
+    Column("id", Uuid, nullable=False, comment="UUIDv7 made by the producer: the event's identity"),
+    Column(
+        "ts",
+        DateTime(timezone=True),
+        nullable=False,
+        comment="when it happened, to the millisecond; a function of the id alone",
+    ),
+    Column("player", Text, nullable=False, comment="1 to 64 characters"),
+    Column("action", Text, nullable=False, comment="what the player did"),
+    Column(
+        "xp_delta", Integer, nullable=False, comment="XP gained; negative is an upgrade's price"
+    ),
+    Column(
+        "karma_delta",
+        Integer,
+        nullable=False,
+        comment="change of karma, as applied after the clamp",
+    ),
+    Column("karma_total", Integer, nullable=False, comment="karma after the event, -100 to 100"),
+    Column("rank", Text, nullable=False, comment="the karma's name; follows karma_total alone"),
+    Column("energy_source", Text, comment="what a recharge drained; null for other actions"),
+    Column("seq", BigInteger, comment="the player's events counted from 1; null if not counted"),
+    Column("details", JSONB, comment="mission, district, enemy, ability ... and unknown keys"),
+    Column(
+        "ingested_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("now()"),
+        comment="start of the transaction that stored the row",
+    ),
+    PrimaryKeyConstraint("ts", "id"),
+    CheckConstraint("length(player) between 1 and 64", "player"),
+    CheckConstraint(
+        "action in ('kill_enemy', 'kill_civilian', 'moral_choice', 'recharge',"
+        " 'mission_complete', 'ability_upgrade')",
+        "action",
+    ),
+    CheckConstraint("xp_delta >= 0 or action = 'ability_upgrade'", "xp_delta"),
+    CheckConstraint("karma_total between -100 and 100", "karma_total"),
+    CheckConstraint(
+        "rank = case when karma_total <= -75 then 'Infamous' when karma_total <= -40 then 'Outlaw'"
+        " when karma_total <= -15 then 'Thug' when karma_total >= 75 then 'Hero'"
+        " when karma_total >= 40 then 'Champion' when karma_total >= 15 then 'Guardian'"
+        " else 'Neutral' end",
+        "rank",
+    ),
+    CheckConstraint("energy_source is null or action = 'recharge'", "energy_source"),
+    CheckConstraint("seq >= 1", "seq"),
+    comment="one row an event, RANGE-partitioned by UTC day of ts",
+    postgresql_partition_by="RANGE (ts)",
+)
+
+quarantined_events = Table(
+    "quarantined_events",
+    metadata,
+    Column("sha256", LargeBinary, primary_key=True, comment="SHA-256 of the raw bytes"),
+    Column(
+        "raw",
+        LargeBinary,
+        nullable=False,
+        comment="the bytes as they stood on the stream; of more than 1 MiB, the first MiB",
+    ),
+    Column("size_bytes", BigInteger, nullable=False, comment="of all the raw bytes"),
+    Column("reason", Text, nullable=False, comment="code of the first rule broken"),
+    Column("detail", Text, nullable=False, comment="the same in words"),
+    Column("entry_id", Text, nullable=False, comment="stream entry that brought it last"),
+    Column(
+        "times_seen",
+        BigInteger,
+        nullable=False,
+        server_default=text("1"),
+        comment="how often these bytes came, re-deliveries included",
+    ),
+    Column(
+        "first_seen_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("now()"),
+        comment="when these bytes came first",
+    ),
+    Column(
+        "last_seen_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("now()"),
+        comment="when these bytes came last",
+    ),
+    Column("released_at", DateTime(timezone=True), comment="when it was sent again, if it was"),
+    comment="what was on the stream and is not an event, whole, with the reason",
+)
