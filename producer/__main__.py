@@ -1,0 +1,166 @@
+"""``python -m producer``: wires the simulator to the stream, the clock and the signals."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Annotated
+
+import redis
+import typer
+
+from pipeline import log, settings, stream
+from pipeline.patience import Stopped, first_line, wait_for
+from pipeline.settings import Settings, SettingsError
+from pipeline.stop import on_signals
+from pipeline.stream import Stream
+from producer import history, live
+from producer.outbox import Outbox
+from producer.simulate import Player
+from producer.teller import Teller
+from producer.truth import truth
+
+DEFAULT_SEED = 1
+DEFAULT_PLAYERS = 200
+# Up to this rate every event gets a line of its own in the log, above it every second does.
+_LINE_AN_EVENT_RATE = 2.0
+
+
+def _days(text: str | int) -> int:
+    try:
+        return history.parse_days(str(text))  # the default, a number, passes here too
+    except history.BadDays as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+Rate = Annotated[
+    float, typer.Option(min=0.001, max=1_000_000, help="Events a second, the first of them Cole's.")
+]
+Players = Annotated[
+    int, typer.Option(min=1, max=1_000_000, help="The population, Cole MacGrath included.")
+]
+History = Annotated[
+    int,
+    typer.Option(
+        "--history",
+        parser=_days,
+        metavar="DAYS",
+        help="First play so many past days, once: 30d; 0 for none.",
+    ),
+]
+Seed = Annotated[int, typer.Option(help="The same seed plays the same game.")]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def produce(
+    *,
+    rate: Rate = 1.0,
+    count: Annotated[
+        int | None, typer.Option(min=0, help="End after so many live events; without it, never.")
+    ] = None,
+    players: Players = DEFAULT_PLAYERS,
+    days: History = 0,
+    seed: Seed = DEFAULT_SEED,
+    show_truth: Annotated[
+        bool,
+        typer.Option("--truth", help="Print what the simulator plants, as JSON, and send nothing."),
+    ] = False,
+) -> None:
+    """Play Infamous and push its events onto the Redis stream."""
+    try:
+        config = settings.load()
+        history.check_days(days, config.retention_days)
+    except (SettingsError, history.BadDays) as error:
+        raise SystemExit(_fail(str(error), code=2)) from None
+    if show_truth:
+        now_ms = time.time_ns() // 1_000_000
+        start_ms = now_ms - now_ms % history.DAY_MS - days * history.DAY_MS
+        print(json.dumps(truth(seed, players, start_ms, days), indent=2))  # noqa: T201
+        return
+    if config.redis_url is None:
+        message = (
+            "REDIS_URL must name a server; `infamous produce` runs an embedded one without it."
+        )
+        raise SystemExit(_fail(message, code=2))
+    log.configure(config.log_format, config.log_level)
+    with on_signals() as stop:
+        try:
+            code = _play(config, stop, rate, count, players, days, seed)
+        except SettingsError as error:
+            code = _fail(str(error), code=2)
+    raise SystemExit(code)
+
+
+def _play(
+    config: Settings,
+    stop: threading.Event,
+    rate: float,
+    count: int | None,
+    size: int,
+    past_days: int,
+    seed: int,
+) -> int:
+    logger = log.get("producer")
+    redis_url = config.redis_url or ""
+    client = stream.connect(redis_url)
+    outbox = Outbox(Stream(client))
+    teller = Teller(by_event=rate <= _LINE_AN_EVENT_RATE)
+
+    def cast_now() -> list[Player]:
+        ledger = wait_for("Redis", outbox.open, is_temporary=stream.is_temporary, stop=stop)
+        return live.cast_of(ledger.players, seed, size, time.time_ns() // 1_000_000)
+
+    def overtaken() -> list[Player]:
+        teller.tell_of_another()
+        return cast_now()
+
+    try:
+        ledger = wait_for(
+            "Redis",
+            outbox.open,
+            is_temporary=stream.is_temporary,
+            stop=stop,
+            at_most_s=config.connect_timeout_s,
+        )
+        plan = history.planned(
+            ledger, past_days, time.time_ns() // 1_000_000, config.retention_days
+        )
+        if plan is not None:
+            logger.info("Playing the past first", days=past_days, players=size, seed=seed)
+            sent = history.play(
+                outbox, ledger, plan, seed=seed, size=size, stop=stop, progress=lambda *_: None
+            )
+            logger.info("The past is played", events=sent)
+        logger.info("Playing", rate=rate, players=size, redis=settings.shown_url(redis_url))
+        live.play(
+            outbox, cast_now(), rate, count=count, stop=stop, reload=overtaken, told=teller.tell
+        )
+    except Stopped as stopped:
+        logger.warning(
+            "Stopped while Redis was away; what was not sent will be played anew",
+            error=first_line(stopped.__cause__),
+        )
+    except redis.RedisError as error:
+        at = settings.shown_url(redis_url)
+        return _fail(f"Redis at {at} cannot be used: {first_line(error)}.")
+    finally:
+        client.close()
+    teller.close()
+    return 0
+
+
+def main() -> None:
+    """Run the command; ends the process with its exit code."""
+    app(prog_name="python -m producer")
+
+
+def _fail(message: str, code: int = 1) -> int:
+    log.complain(message)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""The outbox: events and the states of those who caused them flow in, one MULTI carries both to Redis.
+
+The state a player is in and the events that led there change together or not at all, so a crash never
+forks a karma chain. Each parcel bears a token that is stored with it: when the reply to EXEC is lost, the
+token tells whether the parcel arrived, and it is sent again, with the same event ids, only if it did not.
+The same token shows when another producer plays the same players.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+import redis
+
+from pipeline import log
+from pipeline.event import Event, encode
+from pipeline.stream import PLAYERS, PRODUCER, Stream
+from producer.simulate import Player, dump_player, load_player
+
+# Entries a MULTI carries: enough to hide the round trip, few enough not to hold Redis up.
+PARCEL_EVENTS: Final = 500
+
+
+class Overtaken(Exception):
+    """Another producer has played the same players on: take up their state and go on from there."""
+
+
+@dataclass(frozen=True)
+class History:
+    """The span of the past that is played once, before the live game; Unix milliseconds."""
+
+    start_ms: int
+    until_ms: int
+    is_done: bool
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What producers before this one left behind."""
+
+    players: Mapping[str, Player]
+    # Events that ever reached the stream through an outbox.
+    sent: int
+    history: History | None
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What goes to Redis in one transaction."""
+
+    payloads: list[bytes]
+    states: dict[str, bytes]
+    history: History | None = None
+    token: bytes = field(default_factory=lambda: uuid.uuid4().hex.encode())
+
+
+def pack(
+    events: Iterable[Event], players: Iterable[Player], history: History | None = None
+) -> Parcel:
+    """A parcel of events and the players they left in their present state."""
+    states = {player.name: dump_player(player) for player in players}
+    return Parcel([encode(event) for event in events], states, history)
+
+
+class Outbox:
+    """The one way of this producer to the stream. Nothing here waits or retries."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._name = uuid.uuid4().hex.encode()
+        self._token: bytes | None = None
+        # What Redis holds for us, should it lose it: those who have not played since count as well.
+        self._states: dict[str, bytes] = {}
+        self._sent = 0
+        self._history: History | None = None
+
+    def open(self) -> Ledger:
+        """Read what is there; from now on any other producer's parcel is noticed."""
+        with self._stream.client.pipeline(transaction=True) as pipe:
+            pipe.type(self._stream.key)
+            pipe.hgetall(PRODUCER)
+            pipe.hgetall(PLAYERS)
+            kind, notes, states = pipe.execute()
+        if kind not in (b"none", b"stream"):
+            # In a MULTI the other commands would take effect without the XADD.
+            raise redis.ResponseError(
+                f"its key {self._stream.key} is no stream but a {kind.decode()}:"
+                " name another database in REDIS_URL"
+            )
+        self._token = notes.get(b"token")
+        self._states = {name.decode(): state for name, state in states.items()}
+        self._sent = int(notes.get(b"sent", 0))
+        self._history = _history(notes)
+        players = {name: load_player(state) for name, state in self._states.items()}
+        return Ledger(players, self._sent, self._history)
+
+    def send(self, parcel: Parcel) -> None:
+        """Send a parcel, or find that it arrived before. May be repeated; raises Overtaken."""
+        with self._stream.client.pipeline(transaction=True) as pipe:
+            pipe.watch(PRODUCER)  # type: ignore[no-untyped-call]
+            # After WATCH the pipeline sends at once: this is the stored token, not a queued command.
+            stored, producer = cast("list[bytes | None]", pipe.hmget(PRODUCER, "token", "producer"))
+            if stored == parcel.token:
+                return self._arrived(parcel)
+            states, history = parcel.states, parcel.history
+            if stored != self._token:
+                is_lost = stored is None or producer == self._name
+                if not is_lost:
+                    raise Overtaken
+                # Emptied, or set back to an earlier parcel of ours: what we remember is newer, and its
+                # events may be stored already.
+                states = self._states | states
+                history = history or self._history
+                log.get("producer").warning(
+                    "Redis has lost the players; their states are written again from memory"
+                )
+            pipe.multi()
+            self._stream.queue(pipe, parcel.payloads)
+            if states:
+                pipe.hset(PLAYERS, items=_items(states))
+            notes: dict[str, bytes | int] = {
+                "token": parcel.token,
+                "producer": self._name,
+                "sent": self._sent + len(parcel.payloads),
+                **_notes(history),
+            }
+            pipe.hset(PRODUCER, items=_items(notes))
+            try:
+                pipe.execute()
+            except redis.WatchError:
+                # Either another producer, or our own earlier attempt that was long on its way.
+                return self.send(parcel)
+        return self._arrived(parcel)
+
+    def _arrived(self, parcel: Parcel) -> None:
+        self._token = parcel.token
+        self._states |= parcel.states
+        self._sent += len(parcel.payloads)
+        self._history = parcel.history or self._history
+
+
+def _items(mapping: Mapping[str, bytes | int]) -> list[Any]:
+    return [item for pair in mapping.items() for item in pair]
+
+
+def _notes(history: History | None) -> dict[str, int]:
+    if history is None:
+        return {}
+    return {
+        "history_start_ms": history.start_ms,
+        "history_until_ms": history.until_ms,
+        "history_is_done": int(history.is_done),
+    }
+
+
+def _history(notes: Mapping[bytes, bytes]) -> History | None:
+    if b"history_start_ms" not in notes:
+        return None
+    return History(
+        int(notes[b"history_start_ms"]),
+        int(notes[b"history_until_ms"]),
+        notes[b"history_is_done"] == b"1",
+    )
