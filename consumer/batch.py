@@ -1,0 +1,89 @@
+"""A batch: entries flow in one by one, and it says when it is time to store them. Pure: no clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from pipeline.event import MAX_EVENT_BYTES, Entry, Event, Reason, Refused, Window, decode
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a batch is full: whichever comes first."""
+
+    rows: int
+    bytes: int
+    age_s: float
+    # Entries asked for at once: past a thousand a longer reply costs more than a second request.
+    read: int = 1000
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An entry that goes to the quarantine, and why."""
+
+    entry: Entry
+    reason: Reason
+    detail: str
+
+
+@dataclass
+class Batch:
+    """What was read and is not stored yet.
+
+    ``events[i]`` came as ``sources[i]``. Every id in ``ids`` is acknowledged once the batch is stored.
+    """
+
+    limits: Limits
+    # What an entry takes, until this batch has seen one: as much as an event may take, or what the batch
+    # before this one saw.
+    expected_bytes: float = MAX_EVENT_BYTES
+    ids: list[bytes] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    sources: list[Entry] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    # Unknown keys of accepted events, by name: the senders' schema drifts from ours.
+    drift: Counter[str] = field(default_factory=Counter)
+    size_bytes: int = 0
+    # The moment the first entry came, on the caller's monotonic clock.
+    opened_s: float | None = None
+
+    def take(self, entry: Entry, window: Window, now_s: float) -> None:
+        """Add an entry: an event if it is one, a refusal if not. Never raises on what it holds."""
+        if self.opened_s is None:
+            self.opened_s = now_s
+        self.ids.append(entry.id)
+        self.size_bytes += len(entry.payload)
+        if not entry.is_event:
+            text = "the entry has other fields than the one named event"
+            self.refusals.append(Refusal(entry, Reason.NOT_AN_EVENT_ENTRY, text))
+            return
+        try:
+            event = decode(entry.payload, window, self.drift)
+        except Refused as refused:
+            self.refusals.append(Refusal(entry, refused.reason, refused.detail))
+            return
+        self.events.append(event)
+        self.sources.append(entry)
+
+    def is_due(self, now_s: float, *, is_drained: bool) -> bool:
+        """Whether to store now: it is full, or its first entry is old, or nothing more waits."""
+        if self.opened_s is None:
+            return False
+        return (
+            is_drained
+            or len(self.ids) >= self.limits.rows
+            or self.size_bytes >= self.limits.bytes
+            or now_s - self.opened_s >= self.limits.age_s
+        )
+
+    def room(self) -> int:
+        """How many entries to ask for next: fewer when those seen so far were large."""
+        room = min(self.limits.read, self.limits.rows - len(self.ids))
+        bytes_left = self.limits.bytes - self.size_bytes
+        return max(1, min(room, int(bytes_left / max(self.mean_bytes(), 1.0))))
+
+    def mean_bytes(self) -> float:
+        """What an entry of this batch takes."""
+        return self.size_bytes / len(self.ids) if self.ids else self.expected_bytes

@@ -1,0 +1,256 @@
+"""Load: one batch flows in, one transaction of Postgres flows out. The event table's only door.
+
+Rows go by COPY into a temporary table and from there into game_events, where the primary key drops what
+is stored already; refused entries go into the quarantine in the same transaction. Storing a batch again
+changes nothing, so whoever is not sure whether a COMMIT arrived simply stores it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+
+import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812  # psycopg2's class names
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+from psycopg2.extras import execute_values
+
+from consumer.batch import Batch, Refusal
+from consumer.rows import COLUMNS, copy_binary
+from pipeline.event import Entry, Event, Reason
+from pipeline.settings import libpq_url
+
+T = TypeVar("T")
+
+_DAY_MS: Final = 86_400_000
+# A consumer that starts prepares the days from yesterday to a week ahead.
+PARTITION_DAYS_BACK: Final = 1
+PARTITION_DAYS_AHEAD: Final = 7
+# The quarantine keeps this much of an entry; an event has at most a sixteenth of it.
+QUARANTINE_BYTES: Final = 1024 * 1024
+
+# psycopg2 counts these two among the programming faults: a transaction ended because its owner was
+# frozen in the middle of it, and a server that is a standby until a failover is over.
+_TEMPORARY_CODES: Final = frozenset({"25P03", "25006"})
+_CHECK_VIOLATION: Final = "23514"
+
+_COLUMN_LIST: Final = ", ".join(COLUMNS)
+CREATE_INCOMING: Final = """
+create temporary table if not exists incoming (
+    id uuid, ts timestamptz, player text, action text, xp_delta integer, karma_delta integer,
+    karma_total integer, rank text, energy_source text, seq bigint, details jsonb
+) on commit delete rows
+"""
+LIMIT_IDLE: Final = "set idle_in_transaction_session_timeout = %s"
+COPY_INCOMING: Final = f"copy incoming ({_COLUMN_LIST}) from stdin (format binary)"
+# Ordered, so that two batches that hold the same events wait for each other and never deadlock; by ctid
+# last, which is the order of the COPY: of two events with one id, the one that came first is kept.
+INSERT_EVENTS: Final = f"""
+insert into game_events ({_COLUMN_LIST})
+select {_COLUMN_LIST} from incoming order by ts, id, ctid
+on conflict do nothing
+"""  # noqa: S608  # the names are ours
+INSERT_QUARANTINE: Final = """
+insert into quarantined_events as q
+    (sha256, raw, size_bytes, reason, detail, entry_id, times_seen)
+values %s
+on conflict (sha256) do update set
+    times_seen = q.times_seen + excluded.times_seen,
+    last_seen_at = now(),
+    reason = excluded.reason,
+    detail = excluded.detail,
+    entry_id = excluded.entry_id
+"""
+ENSURE_PARTITIONS: Final = "select ensure_game_events_partitions(%s, %s)"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of a batch. ``duplicates`` were in the table, or in the batch, already."""
+
+    rows: int
+    duplicates: int
+    quarantined: int
+
+
+class SchemaError(Exception):
+    """The tables are missing or not ours to write: run `infamous migrate`, or check the role."""
+
+
+def is_temporary(error: BaseException) -> bool:
+    """Whether waiting helps: the server is away, starting, out of disk, read-only, or dropped us."""
+    if isinstance(error, psycopg2.Error) and error.pgcode in _TEMPORARY_CODES:
+        return True
+    return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+
+
+def _is_about_a_row(error: psycopg2.Error) -> bool:
+    """Classes 22 (data), 23 (integrity) and 54 (too complex): a row's fault, not the server's."""
+    if _is_without_partition(error):
+        return False
+    return isinstance(error, psycopg2.DataError) or (error.pgcode or "")[:2] in {"22", "23", "54"}
+
+
+def _is_without_partition(error: psycopg2.Error) -> bool:
+    """Whether there is no partition for a row: Postgres calls it a broken check without a name."""
+    return error.pgcode == _CHECK_VIOLATION and error.diag.constraint_name is None
+
+
+class Loader:
+    """A connection to Postgres that stores batches. It opens at the first call, and again after an
+    error; every call may raise an error for which ``is_temporary`` holds, and may then be repeated.
+    """
+
+    def __init__(self, database_url: str, name: str, *, frozen_s: float = 15.0) -> None:
+        """``frozen_s``: a transaction left idle for so long is rolled back by the server, because
+        another consumer that took the batch over would wait for it as long as this one is frozen.
+        """
+        self._dsn = libpq_url(database_url)
+        self._frozen_ms = min(max(1, int(frozen_s * 1000)), 2**31 - 1)
+        self._name = name
+        self._connection: Connection | None = None
+        self._days: set[int] = set()
+
+    def store(self, batch: Batch) -> Stored:
+        """Store the batch whole: afterwards each entry is a row, was one before, or is quarantined."""
+        try:
+            return self._transaction(lambda cursor: self._store(cursor, batch))
+        except psycopg2.Error as error:
+            if _is_without_partition(error):  # it was dropped, or detached, since it was made
+                self._days.clear()
+                return self._transaction(lambda cursor: self._store(cursor, batch))
+            if not _is_about_a_row(error):
+                raise
+        # One row spoils a COPY: look for it.
+        return self._transaction(lambda cursor: self._store_in_parts(cursor, batch))
+
+    def prepare(self, now: datetime) -> None:
+        """Make the partitions around now, and see that the tables are there."""
+        today = now.astimezone(UTC).date()
+        first = today - timedelta(days=PARTITION_DAYS_BACK)
+        last = today + timedelta(days=PARTITION_DAYS_AHEAD)
+
+        def look(cursor: Cursor) -> None:
+            cursor.execute(ENSURE_PARTITIONS, (first, last))
+            cursor.execute("select from game_events, quarantined_events limit 0")
+
+        self._transaction(look)
+
+    def close(self) -> None:
+        """Drop the connection; the next call opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            connection = psycopg2.connect(
+                self._dsn,
+                application_name=f"infamous consumer {self._name}",
+                connect_timeout=5,
+                # A peer that vanished without a word is noticed within half a minute.
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+                tcp_user_timeout=30_000,
+            )
+            with connection, connection.cursor() as cursor:
+                cursor.execute(LIMIT_IDLE, (self._frozen_ms,))
+                cursor.execute(CREATE_INCOMING)
+            self._connection = connection
+        return self._connection
+
+    def _transaction(self, work: Callable[[Cursor], T]) -> T:
+        try:
+            connection = self._open()
+            with connection, connection.cursor() as cursor:
+                return work(cursor)
+        except psycopg2.ProgrammingError as error:
+            if error.pgcode is None:  # not the server's word: libpq does not understand the URL
+                raise
+            raise SchemaError(str(error).splitlines()[0]) from error
+        except psycopg2.Error as error:
+            if is_temporary(error):
+                self.close()
+            raise
+
+    def _store(self, cursor: Cursor, batch: Batch) -> Stored:
+        self._ensure_partitions(cursor, batch.events)
+        rows = _insert(cursor, batch.events)
+        _quarantine(cursor, batch.refusals)
+        return Stored(rows, len(batch.events) - rows, len(batch.refusals))
+
+    def _store_in_parts(self, cursor: Cursor, batch: Batch) -> Stored:
+        self._ensure_partitions(cursor, batch.events)
+        rows, refusals = _insert_in_parts(cursor, batch.events, batch.sources)
+        _quarantine(cursor, [*batch.refusals, *refusals])
+        duplicates = len(batch.events) - rows - len(refusals)
+        return Stored(rows, duplicates, len(batch.refusals) + len(refusals))
+
+    def _ensure_partitions(self, cursor: Cursor, events: Sequence[Event]) -> None:
+        for day in sorted({event.ts_ms // _DAY_MS for event in events} - self._days):
+            date = datetime.fromtimestamp(day * 86_400, UTC).date()
+            cursor.execute(ENSURE_PARTITIONS, (date, date))
+            # Remembered before the COMMIT: should that fail, the next row there finds no partition.
+            self._days.add(day)
+
+
+def _insert(cursor: Cursor, events: Sequence[Event]) -> int:
+    """Store events that are new; returns how many were."""
+    if not events:
+        return 0
+    cursor.copy_expert(COPY_INCOMING, io.BytesIO(copy_binary(events)))
+    cursor.execute(INSERT_EVENTS)
+    return cursor.rowcount
+
+
+def _insert_in_parts(
+    cursor: Cursor, events: Sequence[Event], sources: Sequence[Entry]
+) -> tuple[int, list[Refusal]]:
+    """Store events of which some are refused by the database: halve until those stand alone."""
+    cursor.execute("savepoint part")
+    try:
+        rows = _insert(cursor, events)
+    except psycopg2.Error as error:
+        if not _is_about_a_row(error):
+            raise
+        cursor.execute("rollback to savepoint part")
+        if len(events) == 1:
+            # The server's message holds the row's values: only its code is kept.
+            detail = f"Postgres refused the row with SQLSTATE {error.pgcode}"
+            return 0, [Refusal(sources[0], Reason.DATABASE, detail)]
+        half = len(events) // 2
+        rows, refusals = _insert_in_parts(cursor, events[:half], sources[:half])
+        more_rows, more_refusals = _insert_in_parts(cursor, events[half:], sources[half:])
+        return rows + more_rows, refusals + more_refusals
+    cursor.execute("delete from incoming")
+    return rows, []
+
+
+def _quarantine(cursor: Cursor, refusals: Sequence[Refusal]) -> None:
+    """Store refused entries, the same bytes once, in the order of their keys against deadlocks."""
+    seen: dict[bytes, int] = {}
+    last: dict[bytes, Refusal] = {}
+    for refusal in refusals:
+        key = hashlib.sha256(refusal.entry.payload).digest()
+        seen[key] = seen.get(key, 0) + 1
+        last[key] = refusal
+    values = [
+        (
+            key,
+            last[key].entry.payload[:QUARANTINE_BYTES],
+            len(last[key].entry.payload),
+            last[key].reason.value,
+            last[key].detail,
+            last[key].entry.id.decode(),
+            seen[key],
+        )
+        for key in sorted(seen)
+    ]
+    if values:
+        # Few a statement: each may hold a megabyte, which is sent as two of text.
+        execute_values(cursor, INSERT_QUARANTINE, values, page_size=10)
