@@ -1,0 +1,253 @@
+"""The command line: arguments flow in, one call to the part that does it, its answer and exit code flow out.
+
+Exit codes: 0 done, 1 a check failed or a server cannot be used, 2 bad arguments or settings.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+from uuid import UUID
+
+import redis
+import typer
+from sqlalchemy import Engine, create_engine, pool
+from sqlalchemy.exc import DBAPIError, ProgrammingError
+
+import consumer.__main__
+import producer.__main__
+from infamous import audit as audits
+from infamous import report, schema
+from infamous import status as statuses
+from infamous import trace as traces
+from infamous import up as ups
+from infamous.children import ChildFailed
+from infamous.embedded import servers
+from pipeline import log, settings, stream
+from pipeline.patience import first_line
+from pipeline.settings import Settings, SettingsError
+from pipeline.stream import Stream
+from producer import history
+from producer.__main__ import DEFAULT_PLAYERS, DEFAULT_SEED, History, Players, Rate, Seed
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Infamous Game Analytics: game events from a Redis stream into Postgres.",
+)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@dataclass(frozen=True)
+class House:
+    """Everything a command needs to reach the pipeline."""
+
+    config: Settings
+    servers: servers.Servers
+    engine: Engine
+    source: Stream
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smhd]?)", text.strip(), re.ASCII)
+    if match is None:
+        raise typer.BadParameter(f"{text} is not understood: give a time, as in 20s, 5m or 1h.")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+@app.command()
+def up(
+    *,
+    rate: Rate = 1.0,
+    players: Players = DEFAULT_PLAYERS,
+    consumers: Annotated[int, typer.Option(min=1, max=64, help="Consumer processes.")] = 2,
+    days: History = 30,
+    seed: Seed = DEFAULT_SEED,
+    for_s: Annotated[
+        float | None,
+        typer.Option(
+            "--for",
+            parser=_seconds,
+            metavar="TIME",
+            help="End after so long of live play: 20s, 5m, 1h. Else at Ctrl-C.",
+        ),
+    ] = None,
+) -> None:
+    """Run the whole pipeline on this machine and show it."""
+    history.check_days(days, settings.load().retention_days)
+    console = ups.console()
+    plan = ups.Plan(rate, players, consumers, days, seed, for_s)
+    with _stoppable(), _house(say=console.print) as house:
+        ups.up(house.config, plan, house.servers, house.engine, console)
+
+
+@app.command()
+def migrate(*, as_json: AsJson = False) -> None:
+    """Bring the database's schema to this version and make the partitions ahead."""
+    with _house() as house:
+        done = schema.migrate(house.engine)
+    if as_json:
+        _print_json(
+            {"before": done.before, "after": done.after, "partitions": done.partitions_made}
+        )
+    else:
+        print(report.migrated(done))
+
+
+@app.command()
+@functools.wraps(producer.__main__.produce)
+def produce(**options: Any) -> None:  # noqa: D103  # the text is the wrapped one's
+    history.check_days(options["days"], settings.load().retention_days)
+    if options["show_truth"]:  # needs no server
+        producer.__main__.produce(**options)
+        return
+    with _stoppable(), _house() as house:
+        _export(house.servers)
+        producer.__main__.produce(**options)
+
+
+@app.command()
+def consume() -> None:
+    """Store events from the stream until stopped. Start as many as you like."""
+    with _stoppable(), _house() as house:
+        if house.config.database_url is None:  # a database of ours may be brand-new
+            schema.migrate(house.engine)
+        _export(house.servers)
+        raise SystemExit(consumer.__main__.main())
+
+
+@app.command()
+def status(*, as_json: AsJson = False) -> None:
+    """Show what is on the stream, what waits, and what is stored."""
+    with _house(must_exist=True) as house:
+        now = statuses.status(house.source, house.engine)
+    if as_json:
+        _print_json(statuses.as_json(now))
+    else:
+        ups.console().print(report.status(now))
+
+
+@app.command()
+def audit(*, as_json: AsJson = False) -> None:
+    """Check that the stored events prove themselves: seq, karma, rank, XP and time, over the whole table."""
+    with _house(must_exist=True) as house:
+        result = audits.audit(house.engine)
+    if as_json:
+        _print_json(report.audit_json(result))
+    else:
+        print(report.audit(result))
+    raise SystemExit(0 if result.passed else 1)
+
+
+@app.command()
+def trace(
+    event_id: Annotated[str, typer.Argument(metavar="ID", help="The event's id, a UUID.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Tell where an event is and when it came, or why it was refused."""
+    try:
+        parsed = UUID(event_id)
+    except ValueError:
+        _end(f"{event_id} is not an event id: give a UUID, as in the column id.", code=2)
+    with _house(must_exist=True) as house:
+        found = traces.trace(house.source, house.engine, parsed)
+    if as_json:
+        _print_json(report.trace_json(found))
+    else:
+        print(report.trace(found))
+    raise SystemExit(0 if found.is_found else 1)
+
+
+def main() -> None:
+    """Run the command; whatever is wrong is told in a sentence."""
+    try:
+        app()
+    except (SettingsError, history.BadDays) as error:
+        _end(str(error), code=2)
+    except (servers.ServerError, schema.NewerSchema, ups.AlreadyUp, ChildFailed) as error:
+        _end(str(error))
+    except ProgrammingError as error:
+        if getattr(error.orig, "pgcode", None) is None:  # libpq does not understand the URL
+            _end(f"DATABASE_URL cannot be used: {first_line(error.orig)}.", code=2)
+        _end(f"The tables cannot be used ({first_line(error.orig)}): run `infamous migrate`.")
+    except DBAPIError as error:
+        _end(f"Postgres cannot be used: {first_line(error.orig)}.")
+    except redis.RedisError as error:
+        _end(f"Redis cannot be used: {first_line(error)}.")
+    except BrokenPipeError:  # `infamous status | head`; what a shell reports of a killed writer
+        sys.stderr.close()
+        raise SystemExit(141) from None
+    except OSError as error:
+        _end(f"{error.filename or 'A file'} cannot be used: {error.strerror}.")
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Count Ctrl-C, SIGTERM and SIGHUP as a clean end while servers start and stop.
+
+    In between, what runs has handlers of its own that let it finish first.
+    """
+
+    def end(*_: object) -> NoReturn:
+        raise SystemExit(0)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    yield
+
+
+@contextmanager
+def _house(*, must_exist: bool = False, say: Any = log.complain) -> Iterator[House]:
+    """Join the servers. ``must_exist``: do not make a data folder only to find it empty."""
+    config = settings.load()
+    log.configure(config.log_format, config.log_level)
+    is_embedded = config.database_url is None or config.redis_url is None
+    if must_exist and is_embedded and _is_unused(config.home):
+        _end(f"There is no data in {config.home} yet: `infamous up` makes some.")
+    with servers.joined(config.home, config.database_url, config.redis_url, say=say) as joined:
+        engine = create_engine(
+            joined.database_url,
+            poolclass=pool.NullPool,
+            connect_args={"connect_timeout": 5, "tcp_user_timeout": 10_000},
+        )
+        source = Stream(stream.connect(joined.redis_url))
+        try:
+            yield House(config, joined, engine, source)
+        finally:
+            source.client.close()
+            engine.dispose()
+
+
+def _is_unused(home: Path) -> bool:
+    return not home.exists() or (home.is_dir() and not (home / "embedded.json").exists())
+
+
+def _export(joined: servers.Servers) -> None:
+    """Let a part that reads its own settings find the servers that were joined."""
+    os.environ["DATABASE_URL"] = joined.database_url
+    os.environ["REDIS_URL"] = joined.redis_url
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _end(message: str, code: int = 1) -> NoReturn:
+    log.complain(message)
+    raise SystemExit(code)

@@ -1,0 +1,167 @@
+"""What commands print: results flow in, text for people, or plain values for scripts, flow out. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from infamous.audit import RULES, Audit
+from infamous.schema import Migrated
+from infamous.status import Status
+from infamous.trace import Trace
+from infamous.view import shown
+
+
+def migrated(done: Migrated) -> str:
+    """One sentence."""
+    schema = (
+        f"The schema is at revision {done.after}"
+        if done.before == done.after
+        else f"Migrated the schema from {done.before or 'nothing'} to revision {done.after}"
+    )
+    return f"{schema}; {done.partitions_made} partitions made."
+
+
+def status(now: Status) -> Table:
+    """Two columns: what, and how it is."""
+    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    stream = now.stream
+    about = "about " if stream.undelivered_is_estimate else ""
+    table.add_row("stream", f"{stream.entries:,} entries, {now.produced:,} sent by our producer")
+    table.add_row("undelivered", f"{about}{stream.undelivered:,}")
+    table.add_row("pending", f"{stream.pending:,}")
+    oldest = now.oldest_waiting_s
+    table.add_row("oldest waiting", "nothing waits" if oldest is None else span(oldest))
+    if not stream.group_exists:
+        table.add_row("consumers", "none has ever read the stream")
+    for number, (name, consumer) in enumerate(sorted(stream.consumers.items())):
+        idle = span(consumer.idle_ms / 1000)
+        label = "consumers" if number == 0 else ""
+        # Whoever reads the stream chooses its name: it is text, not markup.
+        words = f"{shown(name)}: {consumer.entries:,} pending, last heard {idle} ago"
+        table.add_row(label, Text(words))
+    if stream.group_exists and not stream.consumers:
+        table.add_row("consumers", "none at present")
+    if now.tables is None:
+        table.add_row("tables", "none: run `infamous migrate`")
+    else:
+        table.add_row("rows", f"{now.tables.rows:,}")
+        table.add_row("newest event", _ago(now.tables.newest_ts, now.at))
+        table.add_row("quarantined", f"{sum(now.tables.quarantined.values()):,}")
+        for reason, entries in now.tables.quarantined.items():
+            table.add_row("", f"{entries:,} {reason}")
+        table.add_row(
+            "partitions", f"{now.tables.partitions}, the last for {now.tables.last_partition}"
+        )
+    table.add_row("servers", f"{now.redis_version}, Postgres {now.postgres_version}")
+    newer = "" if now.schema_revision == now.schema_head else f" (this version: {now.schema_head})"
+    table.add_row("schema", f"{now.schema_revision or 'none'}{newer}")
+    return table
+
+
+def audit(result: Audit) -> str:
+    """A line a rule, the first offenders under those that are broken, and the verdict."""
+    broken = {entry.rule: entry for entry in result.broken}
+    lines = []
+    for rule, meaning in RULES.items():
+        if rule not in broken:
+            lines.append(f"ok      {rule:5} {meaning}")
+            continue
+        lines.append(f"BROKEN  {rule:5} {meaning}: {broken[rule].rows:,} rows do not")
+        lines += [
+            f"          {sample['player']!r} seq {sample['seq']} at {sample['ts'].isoformat()}"
+            f" {sample['id']}"
+            for sample in broken[rule].samples
+        ]
+    if result.unsequenced:
+        lines.append(f"note: {result.unsequenced:,} rows have no seq; their order is not checked")
+    verdict = "passed" if result.passed else "FAILED"
+    lines.append(f"audit {verdict}: {result.rows:,} rows of {result.players:,} players")
+    return "\n".join(lines)
+
+
+def audit_json(result: Audit) -> dict[str, Any]:
+    """The same for scripts."""
+    return {
+        "passed": result.passed,
+        "rows": result.rows,
+        "players": result.players,
+        "unsequenced": result.unsequenced,
+        "broken": [
+            {"rule": entry.rule, "rows": entry.rows, "samples": entry.samples}
+            for entry in result.broken
+        ],
+    }
+
+
+def trace(found: Trace) -> str:
+    """What is known of the event, a sentence a place."""
+    lines = []
+    if found.row:
+        row = found.row
+        lines += [
+            f"stored in game_events at {row['ingested_at'].isoformat()}",
+            f"  happened at {row['ts'].isoformat()}: {row['player']!r} {row['action']},"
+            f" XP {row['xp_delta']:+d}, karma {row['karma_total']} ({row['karma_delta']:+d}),"
+            f" {row['rank']}, seq {row['seq']}",
+        ]
+    if found.quarantined:
+        refused = found.quarantined
+        lines += [
+            f"quarantined at {refused['first_seen_at'].isoformat()} as {refused['reason']}:"
+            f" {refused['detail']}",
+            f"  seen {refused['times_seen']} times, last as stream entry {refused['entry_id']}",
+        ]
+    if found.entry:
+        entry = found.entry
+        if entry.is_undelivered:
+            state = "waiting to be read"
+        elif entry.consumer:
+            state = f"read by {shown(entry.consumer)} and not acknowledged yet"
+        else:
+            state = "acknowledged"
+        lines.append(f"on the stream as entry {entry.entry_id}, {state}")
+    return "\n".join(lines) or f"{found.id} is not in the table, the quarantine or the stream"
+
+
+def trace_json(found: Trace) -> dict[str, Any]:
+    """The same for scripts; raw bytes as text, undecodable ones escaped."""
+    refused = dict(found.quarantined) if found.quarantined else None
+    if refused:
+        refused["raw"] = bytes(refused["raw"]).decode("utf-8", "backslashreplace")
+        refused["sha256"] = bytes(refused["sha256"]).hex()
+    entry = found.entry
+    return {
+        "id": found.id,
+        "found": found.is_found,
+        "row": found.row,
+        "quarantined": refused,
+        "stream": None
+        if entry is None
+        else {
+            "entry_id": entry.entry_id,
+            "undelivered": entry.is_undelivered,
+            "pending_with": entry.consumer,
+        },
+    }
+
+
+def span(seconds: float) -> str:
+    """A length of time as people say it."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
+
+
+def _ago(then: datetime | None, now: datetime) -> str:
+    if then is None:
+        return "none"
+    return f"{then.isoformat(timespec='milliseconds')}, {span((now - then).total_seconds())} ago"

@@ -1,0 +1,78 @@
+"""The schema: a database flows in, migrated to this version and with partitions for the days ahead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, text
+
+_ROOT: Final = Path(__file__).resolve().parent.parent
+PARTITION_DAYS_BACK: Final = 1
+PARTITION_DAYS_AHEAD: Final = 7
+ENSURE_PARTITIONS: Final = text("select ensure_game_events_partitions(:first_day, :last_day)")
+
+
+class NewerSchema(Exception):
+    """The database was migrated by a newer version than this."""
+
+
+@dataclass(frozen=True)
+class Migrated:
+    """What a migration did. Revisions are None before the first."""
+
+    before: str | None
+    after: str | None
+    partitions_made: int
+
+
+def migrate(engine: Engine) -> Migrated:
+    """Upgrade to the newest revision and make the partitions around today.
+
+    Safe when several start at once: they wait for each other. Raises NewerSchema.
+    """
+    config = _config(engine)
+    before = revision(engine)
+    require_known(before)
+    command.upgrade(config, "head")
+    today = datetime.now(UTC).date()
+    span = {
+        "first_day": today - timedelta(days=PARTITION_DAYS_BACK),
+        "last_day": today + timedelta(days=PARTITION_DAYS_AHEAD),
+    }
+    with engine.begin() as connection:
+        made: int = connection.execute(ENSURE_PARTITIONS, span).scalar_one()
+    return Migrated(before, revision(engine), made)
+
+
+def revision(engine: Engine) -> str | None:
+    """The revision the database is at; None when it was never migrated."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head() -> str | None:
+    """The revision this version of the code brings a database to."""
+    return ScriptDirectory.from_config(Config(_ROOT / "alembic.ini")).get_current_head()
+
+
+def require_known(found: str | None) -> None:
+    """Raise NewerSchema when the database is at a revision this version does not have."""
+    scripts = ScriptDirectory.from_config(Config(_ROOT / "alembic.ini"))
+    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+        raise NewerSchema(
+            f"The database is at schema revision {found}, which this version does not know:"
+            " update the code to the version that migrated it, or name another database."
+        )
+
+
+def _config(engine: Engine) -> Config:
+    config = Config(_ROOT / "alembic.ini")
+    config.attributes["database_url"] = engine.url.render_as_string(hide_password=False)
+    return config

@@ -1,0 +1,146 @@
+"""The status: both servers flow in, the facts about stream and tables at this moment flow out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final
+
+import redis
+from sqlalchemy import Connection, Engine, text
+
+from infamous import schema
+from pipeline.event import datetime_of
+from pipeline.stream import PRODUCER, Stream, StreamState
+
+COUNT_ROWS: Final = text("select count(*) from game_events")
+NEWEST_EVENT: Final = text("""
+select ts, ingested_at from game_events order by ts desc, id desc limit 1
+""")
+QUARANTINED: Final = text("""
+select reason, count(*) as entries from quarantined_events group by reason order by 2 desc, 1
+""")
+# Partitions are named by their UTC day.
+PARTITIONS: Final = text("""
+select count(*) as partitions, max(to_date(right(child.relname, 8), 'YYYYMMDD')) as last_day
+from pg_inherits join pg_class child on child.oid = inhrelid
+where inhparent = 'game_events'::regclass
+""")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What is stored. Rows are counted, not estimated."""
+
+    rows: int
+    newest_ts: datetime | None
+    newest_ingested_at: datetime | None
+    quarantined: Mapping[str, int]
+    partitions: int
+    last_partition: date | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """Everything ``infamous status`` shows."""
+
+    stream: StreamState
+    # Events the producer says it sent, ever; 0 when another program feeds the stream.
+    produced: int
+    tables: Tables | None  # None: the database was never migrated
+    redis_version: str
+    postgres_version: str
+    schema_revision: str | None
+    schema_head: str | None
+    at: datetime
+
+    @property
+    def oldest_waiting_s(self) -> float | None:
+        """Age of the oldest entry that is not acknowledged, in seconds."""
+        if self.stream.oldest_waiting_ms is None:
+            return None
+        return max(0.0, self.at.timestamp() - self.stream.oldest_waiting_ms / 1000)
+
+    @property
+    def freshness_s(self) -> float | None:
+        """How far the newest event that is stored lies behind now, in seconds."""
+        if self.tables is None or self.tables.newest_ts is None:
+            return None
+        return max(0.0, (self.at - self.tables.newest_ts).total_seconds())
+
+
+def status(source: Stream, engine: Engine) -> Status:
+    """Ask both servers."""
+    with engine.connect() as connection:
+        revision = schema.revision(engine)
+        version = str(connection.execute(text("show server_version")).scalar_one())
+        tables = None if revision is None else look(connection)
+    return Status(
+        stream=source.state(),
+        produced=produced(source.client),
+        tables=tables,
+        redis_version=redis_version(source.client),
+        postgres_version=version.split(" ", maxsplit=1)[0],
+        schema_revision=revision,
+        schema_head=schema.head(),
+        at=datetime_of(time.time_ns() // 1_000_000),
+    )
+
+
+def look(connection: Connection) -> Tables:
+    """Read the tables."""
+    newest = connection.execute(NEWEST_EVENT).one_or_none()
+    partitions = connection.execute(PARTITIONS).one()
+    return Tables(
+        rows=connection.execute(COUNT_ROWS).scalar_one(),
+        newest_ts=newest.ts if newest else None,
+        newest_ingested_at=newest.ingested_at if newest else None,
+        quarantined={row.reason: row.entries for row in connection.execute(QUARANTINED)},
+        partitions=partitions.partitions,
+        last_partition=partitions.last_day,
+    )
+
+
+def produced(client: redis.Redis) -> int:
+    """Events our producers ever put on the stream."""
+    return int(client.hget(PRODUCER, "sent") or 0)
+
+
+def redis_version(client: redis.Redis) -> str:
+    """Name and version of the server: Valkey calls itself Redis where a client asks for Redis'."""
+    info: Any = client.info("server")
+    if "valkey_version" in info:
+        return f"Valkey {info['valkey_version']}"
+    return f"Redis {info['redis_version']}"
+
+
+def as_json(now: Status) -> dict[str, Any]:
+    """The same facts for scripts: plain values, ISO times, flat where a script looks first."""
+    tables = now.tables
+    return {
+        "at": now.at,
+        "entries": now.stream.entries,
+        "undelivered": now.stream.undelivered,
+        "undelivered_is_estimate": now.stream.undelivered_is_estimate,
+        "pending": now.stream.pending,
+        "consumers": {
+            name: {"pending": consumer.entries, "idle_s": consumer.idle_ms / 1000}
+            for name, consumer in now.stream.consumers.items()
+        },
+        "oldest_waiting_s": now.oldest_waiting_s,
+        "produced": now.produced,
+        "rows": tables.rows if tables else None,
+        "quarantined": {
+            "total": sum(tables.quarantined.values()) if tables else None,
+            "by_reason": dict(tables.quarantined) if tables else {},
+        },
+        "newest_ts": tables.newest_ts if tables else None,
+        "newest_ingested_at": tables.newest_ingested_at if tables else None,
+        "freshness_s": now.freshness_s,
+        "partitions": tables.partitions if tables else None,
+        "last_partition": tables.last_partition if tables else None,
+        "servers": {"redis": now.redis_version, "postgres": f"Postgres {now.postgres_version}"},
+        "schema": {"revision": now.schema_revision, "head": now.schema_head},
+    }
