@@ -1,0 +1,130 @@
+"""The producer as a command: its rates, its end, its truth, and that a seed repeats itself."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any, cast
+
+import pytest
+
+from pipeline.event import Event, Window, decode
+from tests.acceptance.processes import Launcher, unused_port, wait_until
+from tests.conftest import World
+
+EVER = Window(0, 2**48)
+
+
+def on_the_stream(world: World) -> list[Event]:
+    """Every event, in the order of the stream."""
+    entries = cast("list[Any]", world.client.execute_command("XRANGE", world.source.key, "-", "+"))  # type: ignore[no-untyped-call]
+    return [decode(fields[1], EVER) for _, fields in entries]
+
+
+def told(event: Event) -> tuple[object, ...]:
+    """All of an event but its time and id."""
+    return (
+        event.player, event.action, event.xp_delta, event.karma_delta, event.karma_total,
+        event.rank, event.energy_source, event.seq, event.details_json,
+    )  # fmt: skip
+
+
+def test_a_high_rate_is_kept_and_the_count_ends_it(world: World, launch: Launcher) -> None:
+    """20,000 events at 5,000 a second are exactly so many, their times spaced as the rate says."""
+    ran = launch.run(
+        *("infamous", "produce", "--rate", "5000", "--count", "20000"),
+        environment=world.environment,
+    )
+    assert ran.code == 0, ran.text
+    assert "sent=20000" in ran.err
+    events = on_the_stream(world)
+    assert len(events) == len({event.id for event in events}) == 20_000
+    span_s = (events[-1].ts_ms - events[0].ts_ms) / 1000
+    assert span_s == pytest.approx(20_000 / 5000, rel=0.05)
+    # Due times, not send times: evenly spread, whatever the parcels were.
+    quarters = [(events[n].ts_ms - events[0].ts_ms) / 1000 for n in (5000, 10_000, 15_000)]
+    assert quarters == pytest.approx([1, 2, 3], rel=0.05)
+    coles = [event for event in events if event.player == "Cole MacGrath"]
+    assert 4 <= len(coles) <= 5, "Cole plays one event a second"
+    for player in {event.player for event in events}:
+        of_player = [event.seq for event in events if event.player == player]
+        assert of_player == list(range(1, len(of_player) + 1))
+
+
+def test_default_rate_is_coles_one_event_a_second(world: World, launch: Launcher) -> None:
+    """Without flags the producer does what the specification says: one event a second, of Cole."""
+    ran = launch.run("producer", "--count", "3", environment=world.environment)
+    assert ran.code == 0, ran.text
+    events = on_the_stream(world)
+    assert [event.player for event in events] == ["Cole MacGrath"] * 3
+    gaps_ms = [b.ts_ms - a.ts_ms for a, b in itertools.pairwise(events)]
+    assert gaps_ms == pytest.approx([1000, 1000], abs=20)
+
+
+def test_the_same_seed_plays_the_same_game(world: World, launch: Launcher) -> None:
+    """Two runs of a seed against an empty stream differ in times alone; another seed in more."""
+    played: list[list[tuple[object, ...]]] = []
+    for seed in ("7", "7", "8"):
+        world.client.flushdb()
+        ran = launch.run(
+            *("producer", "--rate", "2000", "--count", "2000", "--players", "5", "--seed", seed),
+            environment=world.environment,
+        )
+        assert ran.code == 0, ran.text
+        played.append([told(event) for event in on_the_stream(world)])
+    assert len(played[0]) == 2000
+    assert played[0] == played[1]
+    assert played[0] != played[2]
+
+
+def test_a_restart_goes_on_where_the_game_was(world: World, launch: Launcher) -> None:
+    """Two runs of half the events are the same game as one run of all of them, for Cole too."""
+    arguments = ("producer", "--rate", "1", "--players", "1", "--seed", "3")
+    games: list[list[tuple[object, ...]]] = []
+    for counts in (("4",), ("2", "2")):
+        world.client.flushdb()
+        for count in counts:
+            ran = launch.run(
+                *arguments, "--rate", "500", "--count", count, environment=world.environment
+            )
+            assert ran.code == 0, ran.text
+        games.append([told(event) for event in on_the_stream(world)])
+    assert games[0] == games[1]
+
+
+def test_the_truth_needs_no_server(launch: Launcher) -> None:
+    """``--truth`` prints JSON about the population and reaches for no server, not even a named one."""
+    nowhere = {
+        "DATABASE_URL": f"postgresql://127.0.0.1:{unused_port()}/x",
+        "REDIS_URL": f"redis://127.0.0.1:{unused_port()}",
+        "INFAMOUS_HOME": str(launch.folder / "home"),
+    }
+    arguments = ("--truth", "--players", "30", "--history", "10d", "--seed", "5")
+    results = [
+        launch.run("infamous", "produce", *arguments, environment=nowhere),
+        launch.run("producer", *arguments, environment=nowhere),
+        launch.run("producer", *arguments, environment={}),
+    ]
+    for result in results:
+        assert (result.code, result.err) == (0, ""), result.text
+    truths = [json.loads(result.out) for result in results]
+    assert truths[0] == truths[1] == truths[2]
+    assert isinstance(truths[0], dict)
+    assert truths[0]
+    assert not (launch.folder / "home").exists()
+
+
+def test_a_history_is_played_once(world: World, launch: Launcher) -> None:
+    """``--history`` plays the past before the live game, in order, and never a second time."""
+    arguments = ("producer", "--history", "3d", "--players", "10", "--count", "2", "--rate", "100")
+    first = launch.run(*arguments, environment=world.environment)
+    assert first.code == 0, first.text
+    entries = world.source.state().entries
+    assert entries > 500
+    second = launch.run(*arguments, environment=world.environment)
+    assert second.code == 0, second.text
+    assert world.source.state().entries == entries + 2
+    consumer = launch.start("consumer", environment=world.environment)
+    wait_until(lambda: world.count("game_events") == entries + 2, "all of it is stored")
+    assert world.count("quarantined_events") == 0
+    assert consumer.end().code == 0

@@ -1,0 +1,115 @@
+"""Real servers for the tests: started once a run, an empty Redis database and a fresh Postgres one a test."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+from sqlalchemy import Engine, create_engine, make_url, pool, text
+
+from infamous import schema
+from infamous.embedded.servers import Servers, joined
+from pipeline import stream
+from pipeline.stream import Stream
+
+_REDIS_DATABASES = 16
+_TEMPLATE = "template_infamous"
+
+
+@dataclass(frozen=True)
+class World:
+    """The servers as one test sees them: nothing in them but what the test puts there."""
+
+    database_url: str
+    redis_url: str
+    engine: Engine
+    source: Stream
+
+    @property
+    def client(self) -> redis.Redis:
+        """The client behind the stream."""
+        return self.source.client
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to find this world."""
+        return {"DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url}
+
+    def count(self, table: str) -> int:
+        """Rows of a table."""
+        with self.engine.connect() as connection:
+            return int(connection.execute(text(f"select count(*) from {table}")).scalar_one())
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Embedded servers of the test run's own; it leaves none behind."""
+    with joined(tmp_path_factory.mktemp("servers") / "home", None, None) as running:
+        yield running
+
+
+def _url(servers: Servers, database: str) -> str:
+    url = make_url(servers.database_url).set(database=database)
+    return url.render_as_string(hide_password=False)
+
+
+def _administer(servers: Servers, *statements: str) -> None:
+    engine = create_engine(
+        servers.database_url, poolclass=pool.NullPool, isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers) -> str:
+    """A migrated database that each test's own is cloned from: 40 ms instead of a migration."""
+    _administer(servers, f"create database {_TEMPLATE}")
+    engine = create_engine(_url(servers, _TEMPLATE), poolclass=pool.NullPool)
+    schema.migrate(engine)
+    return _TEMPLATE
+
+
+_redis_numbers = itertools.cycle(range(1, _REDIS_DATABASES))
+
+
+def _world(servers: Servers, source_database: str) -> Iterator[World]:
+    name = f"test_{uuid.uuid4().hex}"
+    _administer(servers, f"create database {name} template {source_database}")
+    redis_url = servers.redis_url.replace("db=0", f"db={next(_redis_numbers)}")
+    source = Stream(stream.connect(redis_url))
+    source.client.flushdb()
+    engine = create_engine(_url(servers, name), poolclass=pool.NullPool)
+    try:
+        yield World(_url(servers, name), redis_url, engine, source)
+    finally:
+        engine.dispose()
+        source.client.flushdb()
+        source.client.close()
+        _administer(servers, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def world(servers: Servers, template: str) -> Iterator[World]:
+    """A migrated database and an empty stream."""
+    yield from _world(servers, template)
+
+
+@pytest.fixture
+def bare_world(servers: Servers) -> Iterator[World]:
+    """A database that was never migrated and an empty stream."""
+    yield from _world(servers, "template0")
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The developer's settings and data folder are no part of a test."""
+    for name in ("DATABASE_URL", "REDIS_URL", "LOG_LEVEL", "LOG_FORMAT", "RETENTION_DAYS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("INFAMOUS_HOME", str(tmp_path / "home"))
