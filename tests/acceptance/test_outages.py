@@ -253,8 +253,10 @@ def test_up_lives_through_a_dead_server(launch: Launcher, ready_home: Path) -> N
         former = server_pid(home, name)
         os.kill(former, signal.SIGKILL)
         wait_until(lambda n=name, f=former: has_successor(home, n, f), "it is back", 20)  # type: ignore[misc]
-    log = home / "log" / "consumer-1.log"
-    wait_until(lambda: "Redis is back" in log.read_text(encoding="utf-8"), "the consumer goes on")
+    # Its log need not tell: who was waiting for the one server may never notice that the other was away.
+    with looking_into(home) as (source, engine):
+        before = facts_of(source, engine).rows
+        wait_until(lambda: facts_of(source, engine).rows > before + 100, "the consumers go on")
     stopped = process.end()
     assert stopped.code == 0, stopped.text
     assert stopped.out.strip().endswith("nothing waits."), stopped.text
