@@ -11,7 +11,7 @@ import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 import psycopg2
@@ -21,15 +21,13 @@ from psycopg2.extras import execute_values
 
 from consumer.batch import Batch, Refusal
 from consumer.rows import COLUMNS, copy_binary
+from pipeline import partitions
 from pipeline.event import Entry, Event, Reason
 from pipeline.settings import libpq_url
 
 T = TypeVar("T")
 
 _DAY_MS: Final = 86_400_000
-# A consumer that starts prepares the days from yesterday to a week ahead.
-PARTITION_DAYS_BACK: Final = 1
-PARTITION_DAYS_AHEAD: Final = 7
 # The quarantine keeps this much of an entry; an event has at most a sixteenth of it.
 QUARANTINE_BYTES: Final = 1024 * 1024
 
@@ -130,12 +128,10 @@ class Loader:
 
     def prepare(self, now: datetime) -> None:
         """Make the partitions around now, and see that the tables are there."""
-        today = now.astimezone(UTC).date()
-        first = today - timedelta(days=PARTITION_DAYS_BACK)
-        last = today + timedelta(days=PARTITION_DAYS_AHEAD)
+        span = partitions.around(now.astimezone(UTC).date())
 
         def look(cursor: Cursor) -> None:
-            cursor.execute(ENSURE_PARTITIONS, (first, last))
+            cursor.execute(ENSURE_PARTITIONS, span)
             cursor.execute("select from game_events, quarantined_events limit 0")
 
         self._transaction(look)

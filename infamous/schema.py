@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -13,9 +13,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
 
+from pipeline import partitions
+
 _ROOT: Final = Path(__file__).resolve().parent.parent
-PARTITION_DAYS_BACK: Final = 1
-PARTITION_DAYS_AHEAD: Final = 7
 ENSURE_PARTITIONS: Final = text("select ensure_game_events_partitions(:first_day, :last_day)")
 
 
@@ -41,11 +41,8 @@ def migrate(engine: Engine) -> Migrated:
     before = revision(engine)
     require_known(before)
     command.upgrade(config, "head")
-    today = datetime.now(UTC).date()
-    span = {
-        "first_day": today - timedelta(days=PARTITION_DAYS_BACK),
-        "last_day": today + timedelta(days=PARTITION_DAYS_AHEAD),
-    }
+    first_day, last_day = partitions.around(datetime.now(UTC).date())
+    span = {"first_day": first_day, "last_day": last_day}
     with engine.begin() as connection:
         made: int = connection.execute(ENSURE_PARTITIONS, span).scalar_one()
     return Migrated(before, revision(engine), made)

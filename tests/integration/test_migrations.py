@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from consumer.load import Loader
 from infamous import schema
 from infamous.schema import Migrated, NewerSchema
+from pipeline import partitions
 from pipeline.event import ACTIONS, KARMA_MAX, KARMA_MIN, RANK_BY_KARMA, encode
 from pipeline.tables import metadata
 from tests.conftest import World
@@ -81,9 +82,7 @@ def test_up_check_down_up(bare_world: World) -> None:
     config = schema._config(bare_world.engine)
     empty = objects(bare_world)
     made = schema.migrate(bare_world.engine)
-    assert made == Migrated(
-        None, HEAD, schema.PARTITION_DAYS_BACK + schema.PARTITION_DAYS_AHEAD + 1
-    )
+    assert made == Migrated(None, HEAD, partitions.DAYS_BACK + partitions.DAYS_AHEAD + 1)
     store_some(bare_world)
     command.check(config)
     command.downgrade(config, "base")
