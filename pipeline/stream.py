@@ -16,6 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from pipeline import failpoint
 from pipeline.event import Entry
 from pipeline.settings import SettingsError
 
@@ -247,6 +248,48 @@ class Stream:
         except redis.ResponseError as error:
             if not _is_group_lost(error):
                 raise
+
+    # --- the keeper of the stream's length
+
+    def trim(self, *, keep_s: float) -> int:
+        """Drop entries older than ``keep_s`` that every group has read and acknowledged; says how many.
+
+        What a group has not read, or what is pending, stays however old it is. A stream that no group
+        reads is left alone. Whole nodes of the stream are dropped, a hundred entries each, so that many
+        of the oldest may stay.
+        """
+        oldest = self._oldest_needed(keep_s)
+        if oldest is None:
+            return 0
+        trimmed = 0
+        # About ten thousand at once, which is Redis' own bound: nobody waits for long.
+        while dropped := cast("int", self._run("XTRIM", self.key, "MINID", "~", oldest)):
+            trimmed += dropped
+            failpoint.reached("in_trim")
+        return trimmed
+
+    def _oldest_needed(self, keep_s: float) -> str | None:
+        """The first entry that a group, or whoever asked to keep so much, may still want."""
+        try:
+            groups = [_text(group["name"]) for group in self.client.xinfo_groups(self.key)]
+            with self.client.pipeline(transaction=True) as pipe:
+                pipe.time()
+                pipe.xinfo_groups(self.key)
+                for name in groups:
+                    pipe.xpending(self.key, name)
+                (seconds, micros), infos, *pending = pipe.execute()
+        except redis.ResponseError as error:
+            if "no such key" in str(error) or "NOGROUP" in str(error):
+                return None
+            raise
+        if not groups or {_text(info["name"]) for info in infos} != set(groups):
+            return None  # one came or went just now: the next trim knows it
+        needed = [(max(0, seconds * 1000 + micros // 1000 - int(keep_s * 1000)), 0)]
+        for info in infos:
+            ms, number = _order(_text(info["last-delivered-id"]))
+            needed.append((ms, number + 1))
+        needed += [_order(_text(one["min"])) for one in pending if one["pending"]]
+        return "{}-{}".format(*min(needed))
 
     # --- onlookers
 
