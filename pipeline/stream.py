@@ -8,7 +8,7 @@ reply was lost is a second entry. Who waits, and how, is the caller's affair (pa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -71,7 +71,7 @@ def connect(url: str) -> redis.Redis:
         reason = str(error).rstrip(".")
         raise SettingsError(f"REDIS_URL has an option that cannot be used: {reason}.") from None
     # redis-py turns each reply into tuples and dicts; read and claim take it as it comes.
-    for command in ("XREADGROUP", "XAUTOCLAIM", "XRANGE"):
+    for command in ("XREADGROUP", "XAUTOCLAIM", "XRANGE", "XREVRANGE"):
         client.set_response_callback(command, _as_is)
     return client
 
@@ -249,7 +249,22 @@ class Stream:
             if not _is_group_lost(error):
                 raise
 
-    # --- the keeper of the stream's length
+    # --- those who go back in time, and those who cut it off
+
+    def walk(self, *, from_ms: int, to_ms: int, count: int = 500) -> Iterator[list[Entry]]:
+        """Entries added in a span of Unix milliseconds, both ends included, up to ``count`` at once.
+
+        Ends at the last entry that is there when it begins, so whoever appends what it yields does not
+        go on for ever.
+        """
+        newest = self._run("XREVRANGE", self.key, "+", "-", "COUNT", 1)
+        if not newest:
+            return
+        last = min(_order(_text(newest[0][0])), (to_ms, 2**64 - 1))
+        start, end = str(max(from_ms, 0)), "{}-{}".format(*last)
+        while page := self._run("XRANGE", self.key, start, end, "COUNT", count):
+            yield [_entry(raw) for raw in page]
+            start = f"({_text(page[-1][0])}"
 
     def trim(self, *, keep_s: float) -> int:
         """Drop entries older than ``keep_s`` that every group has read and acknowledged; says how many.

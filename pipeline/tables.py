@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     Integer,
     LargeBinary,
     MetaData,
@@ -122,4 +124,84 @@ quarantined_events = Table(
     ),
     Column("released_at", DateTime(timezone=True), comment="when it was sent again, if it was"),
     comment="what was on the stream and is not an event, whole, with the reason",
+)
+
+
+def _count(name: str, comment: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"), comment=comment)
+
+
+def _seconds(name: str, comment: str) -> Column[float]:
+    return Column(name, Double, nullable=False, server_default=text("0"), comment=comment)
+
+
+pipeline_health = Table(
+    "pipeline_health",
+    metadata,
+    Column(
+        "minute",
+        DateTime(timezone=True),
+        primary_key=True,
+        comment="the minute the row is about, by the database's clock",
+    ),
+    Column("process", Text, primary_key=True, comment="the consumer's name"),
+    _count("batches", "batches stored; exact, as the next three are"),
+    _count("stored", "events that became rows"),
+    _count("duplicates", "events that were rows already"),
+    _count("quarantined", "entries refused, re-deliveries included"),
+    Column(
+        "quarantined_by_reason",
+        JSONB,
+        nullable=False,
+        server_default=text("'{}'::jsonb"),
+        comment="the same by reason code",
+    ),
+    _count("batch_rows_max", "entries of the largest batch"),
+    _seconds("batch_s_sum", "seconds that storing batches took"),
+    _seconds("batch_s_max", "seconds that the slowest took"),
+    Column(
+        "age_p50_s",
+        Double,
+        comment="median seconds from the stream to the commit; null when nothing was stored",
+    ),
+    Column("age_p95_s", Double, comment="95th percentile of the same"),
+    Column("age_p99_s", Double, comment="99th percentile of the same"),
+    _count("claimed", "entries taken over from another consumer"),
+    _count("groups_made", "times the consumer group was gone and was made again"),
+    _count("lost", "entries trimmed from the stream before they were stored"),
+    _seconds("waited_redis_s", "seconds spent waiting for Redis"),
+    _seconds("waited_postgres_s", "seconds spent waiting for Postgres"),
+    Column(
+        "is_flooded",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="whether bad entries flood this consumer: over 1 % of its last 10,000, or 1,000 in a row",
+    ),
+    Column(
+        "seen_at",
+        DateTime(timezone=True),
+        comment="when the stream was looked at, by Redis' clock; null when it was not",
+    ),
+    Column("added", BigInteger, comment="entries ever added to the stream by then"),
+    Column("undelivered", BigInteger, comment="entries nobody had read then"),
+    Column("pending", BigInteger, comment="entries read and not acknowledged then"),
+    Column(
+        "oldest_waiting_at",
+        DateTime(timezone=True),
+        comment="when the oldest of those was added; null when nothing waited",
+    ),
+    Column(
+        "complete_to",
+        DateTime(timezone=True),
+        comment="whatever was added before this is stored or quarantined",
+    ),
+    Column(
+        "updated_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("now()"),
+        comment="when the process last wrote the row",
+    ),
+    comment="one row a consumer and minute: what it did, and the stream as it saw it",
 )
