@@ -14,9 +14,11 @@ import redis
 
 from consumer import load
 from consumer.batch import Limits
-from consumer.worker import Worker
-from pipeline import log, settings, stream
+from consumer.tally import Tally
+from consumer.worker import Flooded, Worker
+from pipeline import log, metrics, settings, stream
 from pipeline.patience import Stopped, first_line, wait_for
+from pipeline.pulse import Pulse
 from pipeline.settings import Settings, SettingsError
 from pipeline.stop import on_signals
 from pipeline.stream import Stream
@@ -41,12 +43,25 @@ def main() -> int:
     except SettingsError as error:
         return _fail(str(error), code=2)
     loader = load.Loader(config.database_url, name, frozen_s=config.claim_after_s)
-    with closing(loader), closing(source.client), on_signals() as stop:
-        return _consume(config, name, source, loader, stop)
+    pulse = Pulse(config.liveness_file)
+    tally = Tally(name, pulse)
+    with closing(loader), closing(source.client), closing(pulse), on_signals() as stop:
+        try:
+            with metrics.served(config.metrics_host, config.metrics_port, tally.metrics):
+                return _consume(config, name, source, loader, tally, stop)
+        except SettingsError as error:
+            return _fail(str(error), code=2)
+        except OSError as error:
+            return _fail(f"{error.filename or 'A file'} cannot be used: {error.strerror}.")
 
 
 def _consume(
-    config: Settings, name: str, source: Stream, loader: load.Loader, stop: threading.Event
+    config: Settings,
+    name: str,
+    source: Stream,
+    loader: load.Loader,
+    tally: Tally,
+    stop: threading.Event,
 ) -> int:
     redis_at, postgres_at = (
         settings.shown_url(url or "") for url in (config.redis_url, config.database_url)
@@ -54,10 +69,11 @@ def _consume(
     try:
         wait_for(
             "Redis",
-            source.ensure_group,
+            lambda: _greet(source),
             is_temporary=stream.is_temporary,
             stop=stop,
             at_most_s=config.connect_timeout_s,
+            observer=tally,
         )
         wait_for(
             "Postgres",
@@ -65,21 +81,32 @@ def _consume(
             is_temporary=load.is_temporary,
             stop=stop,
             at_most_s=config.connect_timeout_s,
+            observer=tally,
         )
         worker = Worker(
             source,
             loader,
+            tally,
             name,
             Limits(config.batch_rows, config.batch_bytes, config.batch_age_s),
             claim_after_s=config.claim_after_s,
             retention_days=config.retention_days,
             stop=stop,
+            quarantine_limit=config.quarantine_limit,
         )
         log.get("consumer").info("Consuming", consumer=name, redis=redis_at, postgres=postgres_at)
         worker.run()
         _leave(source, name)
     except Stopped:
         pass
+    except stream.Evicts as error:
+        return _fail(str(error))
+    except Flooded:
+        return _fail(
+            f"More than {config.quarantine_limit} of the last {tally.flood.window:,} entries were refused"
+            " (QUARANTINE_LIMIT), so nothing of the last batch was stored or acknowledged: mend the sender,"
+            " or raise the limit, and start again; `infamous status` tells the reasons so far."
+        )
     except load.SchemaError as error:
         return _fail(f"The tables cannot be used ({error}): run `infamous migrate`.")
     except redis.RedisError as error:
@@ -87,6 +114,11 @@ def _consume(
     except psycopg2.Error as error:
         return _fail(f"Postgres at {postgres_at} cannot be used: {first_line(error)}.")
     return 0
+
+
+def _greet(source: Stream) -> None:
+    source.refuse_eviction()
+    source.ensure_group()
 
 
 def _leave(source: Stream, name: str) -> None:

@@ -43,6 +43,8 @@ class Batch:
     events: list[Event] = field(default_factory=list)
     sources: list[Entry] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    # Where the refused stood among the ids.
+    refused_at: list[int] = field(default_factory=list)
     # Unknown keys of accepted events, by name: the senders' schema drifts from ours.
     drift: Counter[str] = field(default_factory=Counter)
     size_bytes: int = 0
@@ -57,15 +59,19 @@ class Batch:
         self.size_bytes += len(entry.payload)
         if not entry.is_event:
             text = "the entry has other fields than the one named event"
-            self.refusals.append(Refusal(entry, Reason.NOT_AN_EVENT_ENTRY, text))
+            self._refuse(entry, Reason.NOT_AN_EVENT_ENTRY, text)
             return
         try:
             event = decode(entry.payload, window, self.drift)
         except Refused as refused:
-            self.refusals.append(Refusal(entry, refused.reason, refused.detail))
+            self._refuse(entry, refused.reason, refused.detail)
             return
         self.events.append(event)
         self.sources.append(entry)
+
+    def _refuse(self, entry: Entry, reason: Reason, detail: str) -> None:
+        self.refusals.append(Refusal(entry, reason, detail))
+        self.refused_at.append(len(self.ids) - 1)
 
     def is_due(self, now_s: float, *, is_drained: bool) -> bool:
         """Whether to store now: it is full, or its first entry is old, or nothing more waits."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -20,8 +22,10 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extras import execute_values
 
 from consumer.batch import Batch, Refusal
+from consumer.cutoff import cut_off_after
+from consumer.health import Notes
 from consumer.rows import COLUMNS, copy_binary
-from pipeline import partitions
+from pipeline import failpoint, partitions
 from pipeline.event import Entry, Event, Reason
 from pipeline.settings import libpq_url
 
@@ -44,6 +48,8 @@ create temporary table if not exists incoming (
 ) on commit delete rows
 """
 LIMIT_IDLE: Final = "set idle_in_transaction_session_timeout = %s"
+# A statement that waits for a lock on behalf of a consumer that is gone would wait as long as it likes.
+NOTICE_GONE: Final = "set client_connection_check_interval = '10s'"
 COPY_INCOMING: Final = f"copy incoming ({_COLUMN_LIST}) from stdin (format binary)"
 # Ordered, so that two batches that hold the same events wait for each other and never deadlock; by ctid
 # last, which is the order of the COPY: of two events with one id, the one that came first is kept.
@@ -64,6 +70,59 @@ on conflict (sha256) do update set
     entry_id = excluded.entry_id
 """
 ENSURE_PARTITIONS: Final = "select ensure_game_events_partitions(%s, %s)"
+# Counts are added to the row and never written over it: with the transaction that stores the batch they
+# stand or fall together, so their sums are the tables' own.
+ADD_HEALTH: Final = """
+insert into pipeline_health as h
+    (minute, process, batches, stored, duplicates, quarantined, quarantined_by_reason,
+     batch_rows_max, batch_s_sum, batch_s_max, age_p50_s, age_p95_s, age_p99_s,
+     claimed, groups_made, lost, waited_redis_s, waited_postgres_s, is_flooded,
+     seen_at, added, undelivered, pending, oldest_waiting_at, complete_to)
+values
+    (date_trunc('minute', now(), 'UTC'), %(process)s, %(batches)s, %(stored)s, %(duplicates)s,
+     %(quarantined)s, %(quarantined_by_reason)s,
+     %(batch_rows_max)s, %(batch_s_sum)s, %(batch_s_max)s, %(age_p50_s)s, %(age_p95_s)s, %(age_p99_s)s,
+     %(claimed)s, %(groups_made)s, %(lost)s, %(waited_redis_s)s, %(waited_postgres_s)s, %(is_flooded)s,
+     %(seen_at)s, %(added)s, %(undelivered)s, %(pending)s, %(oldest_waiting_at)s, %(complete_to)s)
+on conflict (minute, process) do update set
+    batches = h.batches + excluded.batches,
+    stored = h.stored + excluded.stored,
+    duplicates = h.duplicates + excluded.duplicates,
+    quarantined = h.quarantined + excluded.quarantined,
+    quarantined_by_reason = (
+        select coalesce(jsonb_object_agg(reason, entries), '{}'::jsonb)
+        from (
+            select key as reason, sum(value::bigint) as entries
+            from (
+                select * from jsonb_each_text(h.quarantined_by_reason)
+                union all
+                select * from jsonb_each_text(excluded.quarantined_by_reason)
+            ) as both_parts
+            group by key
+        ) as summed
+    ),
+    batch_rows_max = greatest(h.batch_rows_max, excluded.batch_rows_max),
+    batch_s_sum = h.batch_s_sum + excluded.batch_s_sum,
+    batch_s_max = greatest(h.batch_s_max, excluded.batch_s_max),
+    age_p50_s = coalesce(excluded.age_p50_s, h.age_p50_s),
+    age_p95_s = coalesce(excluded.age_p95_s, h.age_p95_s),
+    age_p99_s = coalesce(excluded.age_p99_s, h.age_p99_s),
+    claimed = h.claimed + excluded.claimed,
+    groups_made = h.groups_made + excluded.groups_made,
+    lost = h.lost + excluded.lost,
+    waited_redis_s = h.waited_redis_s + excluded.waited_redis_s,
+    waited_postgres_s = h.waited_postgres_s + excluded.waited_postgres_s,
+    is_flooded = excluded.is_flooded,
+    seen_at = coalesce(excluded.seen_at, h.seen_at),
+    added = coalesce(excluded.added, h.added),
+    undelivered = coalesce(excluded.undelivered, h.undelivered),
+    pending = coalesce(excluded.pending, h.pending),
+    -- Null says something here: nothing waited when the stream was looked at.
+    oldest_waiting_at = case when excluded.seen_at is null then h.oldest_waiting_at
+                             else excluded.oldest_waiting_at end,
+    complete_to = coalesce(excluded.complete_to, h.complete_to),
+    updated_at = now()
+"""
 
 
 @dataclass(frozen=True)
@@ -72,7 +131,13 @@ class Stored:
 
     rows: int
     duplicates: int
-    quarantined: int
+    # What was refused, here or by the batch, by reason.
+    refused: Mapping[str, int]
+
+    @property
+    def quarantined(self) -> int:
+        """Entries that went to the quarantine."""
+        return sum(self.refused.values())
 
 
 class SchemaError(Exception):
@@ -106,25 +171,34 @@ class Loader:
     def __init__(self, database_url: str, name: str, *, frozen_s: float = 15.0) -> None:
         """``frozen_s``: a transaction left idle for so long is rolled back by the server, because
         another consumer that took the batch over would wait for it as long as this one is frozen.
+        A server that does not answer for four times as long counts as away.
         """
+        self._silent_s = 4 * frozen_s
         self._dsn = libpq_url(database_url)
         self._frozen_ms = min(max(1, int(frozen_s * 1000)), 2**31 - 1)
         self._name = name
         self._connection: Connection | None = None
         self._days: set[int] = set()
 
-    def store(self, batch: Batch) -> Stored:
-        """Store the batch whole: afterwards each entry is a row, was one before, or is quarantined."""
+    def store(self, batch: Batch, notes: Notes = Notes()) -> Stored:  # noqa: B008  # frozen
+        """Store the batch whole: afterwards each entry is a row, was one before, or is quarantined.
+
+        The health table's row is written with it.
+        """
         try:
-            return self._transaction(lambda cursor: self._store(cursor, batch))
+            return self._transaction(lambda cursor: self._store(cursor, batch, notes))
         except psycopg2.Error as error:
             if _is_without_partition(error):  # it was dropped, or detached, since it was made
                 self._days.clear()
-                return self._transaction(lambda cursor: self._store(cursor, batch))
+                return self._transaction(lambda cursor: self._store(cursor, batch, notes))
             if not _is_about_a_row(error):
                 raise
         # One row spoils a COPY: look for it.
-        return self._transaction(lambda cursor: self._store_in_parts(cursor, batch))
+        return self._transaction(lambda cursor: self._store_in_parts(cursor, batch, notes))
+
+    def note(self, notes: Notes) -> None:
+        """Write the health table's row when there is no batch to write it with."""
+        self._transaction(lambda cursor: self._add_health(cursor, None, notes))
 
     def prepare(self, now: datetime) -> None:
         """Make the partitions around now, and see that the tables are there."""
@@ -132,7 +206,7 @@ class Loader:
 
         def look(cursor: Cursor) -> None:
             cursor.execute(ENSURE_PARTITIONS, span)
-            cursor.execute("select from game_events, quarantined_events limit 0")
+            cursor.execute("select from game_events, quarantined_events, pipeline_health limit 0")
 
         self._transaction(look)
 
@@ -154,16 +228,29 @@ class Loader:
                 keepalives_count=3,
                 tcp_user_timeout=30_000,
             )
-            with connection, connection.cursor() as cursor:
+            with (
+                cut_off_after(self._silent_s, connection),
+                connection,
+                connection.cursor() as cursor,
+            ):
                 cursor.execute(LIMIT_IDLE, (self._frozen_ms,))
                 cursor.execute(CREATE_INCOMING)
+                cursor.execute("savepoint optional")
+                try:
+                    cursor.execute(NOTICE_GONE)
+                except psycopg2.DataError:  # a platform on which the server cannot tell
+                    cursor.execute("rollback to savepoint optional")
             self._connection = connection
         return self._connection
 
     def _transaction(self, work: Callable[[Cursor], T]) -> T:
         try:
             connection = self._open()
-            with connection, connection.cursor() as cursor:
+            with (
+                cut_off_after(self._silent_s, connection),
+                connection,
+                connection.cursor() as cursor,
+            ):
                 return work(cursor)
         except psycopg2.ProgrammingError as error:
             if error.pgcode is None:  # not the server's word: libpq does not understand the URL
@@ -174,18 +261,39 @@ class Loader:
                 self.close()
             raise
 
-    def _store(self, cursor: Cursor, batch: Batch) -> Stored:
+    def _store(self, cursor: Cursor, batch: Batch, notes: Notes) -> Stored:
         self._ensure_partitions(cursor, batch.events)
         rows = _insert(cursor, batch.events)
-        _quarantine(cursor, batch.refusals)
-        return Stored(rows, len(batch.events) - rows, len(batch.refusals))
+        return self._settle(cursor, batch, rows, [], notes)
 
-    def _store_in_parts(self, cursor: Cursor, batch: Batch) -> Stored:
+    def _store_in_parts(self, cursor: Cursor, batch: Batch, notes: Notes) -> Stored:
         self._ensure_partitions(cursor, batch.events)
         rows, refusals = _insert_in_parts(cursor, batch.events, batch.sources)
-        _quarantine(cursor, [*batch.refusals, *refusals])
-        duplicates = len(batch.events) - rows - len(refusals)
-        return Stored(rows, duplicates, len(batch.refusals) + len(refusals))
+        return self._settle(cursor, batch, rows, refusals, notes)
+
+    def _settle(
+        self, cursor: Cursor, batch: Batch, rows: int, by_database: list[Refusal], notes: Notes
+    ) -> Stored:
+        """What else belongs to the batch's transaction, once its rows are in."""
+        refusals = [*batch.refusals, *by_database]
+        _quarantine(cursor, refusals)
+        refused = Counter(refusal.reason.value for refusal in refusals)
+        stored = Stored(rows, len(batch.events) - rows - len(by_database), refused)
+        self._add_health(cursor, stored, notes)
+        failpoint.reached("before_commit")
+        return stored
+
+    def _add_health(self, cursor: Cursor, stored: Stored | None, notes: Notes) -> None:
+        stored_or_none = stored or Stored(0, 0, {})
+        counts = {
+            "process": self._name,
+            "batches": 0 if stored is None else 1,
+            "stored": stored_or_none.rows,
+            "duplicates": stored_or_none.duplicates,
+            "quarantined": stored_or_none.quarantined,
+            "quarantined_by_reason": json.dumps(stored_or_none.refused),
+        }
+        cursor.execute(ADD_HEALTH, counts | notes.columns())
 
     def _ensure_partitions(self, cursor: Cursor, events: Sequence[Event]) -> None:
         for day in sorted({event.ts_ms // _DAY_MS for event in events} - self._days):
@@ -195,11 +303,20 @@ class Loader:
             self._days.add(day)
 
 
+class _Wire(io.BytesIO):
+    """The bytes of a COPY, which libpq takes in pieces."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell():
+            failpoint.reached("mid_copy")
+        return super().read(size)
+
+
 def _insert(cursor: Cursor, events: Sequence[Event]) -> int:
     """Store events that are new; returns how many were."""
     if not events:
         return 0
-    cursor.copy_expert(COPY_INCOMING, io.BytesIO(copy_binary(events)))
+    cursor.copy_expert(COPY_INCOMING, _Wire(copy_binary(events)))
     cursor.execute(INSERT_EVENTS)
     return cursor.rowcount
 
@@ -250,3 +367,4 @@ def _quarantine(cursor: Cursor, refusals: Sequence[Refusal]) -> None:
     if values:
         # Few a statement: each may hold a megabyte, which is sent as two of text.
         execute_values(cursor, INSERT_QUARANTINE, values, page_size=10)
+        failpoint.reached("in_quarantine")

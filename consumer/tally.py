@@ -1,65 +1,152 @@
-"""What a consumer did: counts flow in from the loop, a line for the operator flows out now and then."""
+"""What a consumer did: counts flow in from the loop; log lines, metrics and health notes flow out."""
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from consumer.batch import Batch
+from consumer.flood import Flood
+from consumer.health import Notes, Seen
 from consumer.load import Stored
 from pipeline import log
-from pipeline.stream import Claimed
+from pipeline.metrics import (
+    ENTRIES_BOUNDS,
+    SECONDS_BOUNDS,
+    SECONDS_SHOWN,
+    Distribution,
+    Histogram,
+    Metric,
+)
+from pipeline.pulse import Pulse
+from pipeline.stream import Claimed, StreamState
 
 REPORT_EVERY_S: Final = 10.0
 # Senders choose the names of unknown keys: so many are told apart, no more.
 _MAX_DRIFT_KEYS: Final = 100
+# Of a batch, so many entries' ages are taken, evenly spread: the rest are like them.
+_AGES_A_BATCH: Final = 100
+_AGES_OVER_S: Final = 60.0
 
 
 class Tally:
-    """Counts since the process started, and the lines that tell them."""
+    """Counts since the process started, and those who want to know of them.
 
-    def __init__(self, name: str) -> None:
-        self.rows = self.duplicates = self.quarantined = 0
+    It observes waits (patience.Observer), answers scrapes (``metrics``) and hands out what is not in the
+    health table yet (``notes``).
+    """
+
+    def __init__(self, name: str, pulse: Pulse | None = None) -> None:
+        self.rows = self.duplicates = self.quarantined = self.lost = 0
+        self.pulse = pulse or Pulse()
+        self.flood = Flood()
         self._reported = 0
         self._report_due_s = 0.0
-        self._drift: set[str] = set()
+        self._drift: Counter[str] = Counter()
+        self._is_flooded = False
         self._log = log.get("consumer").bind(consumer=name)
+        # For Prometheus: since the start.
+        self._refused: Counter[str] = Counter()
+        self._claimed = self._groups_made = 0
+        self._waited_s: Counter[str] = Counter()
+        self._waiting_since_s: dict[str, float] = {}
+        self._batch_entries = Histogram(ENTRIES_BOUNDS)
+        self._batch_s, self._age_s = Histogram(SECONDS_BOUNDS), Histogram(SECONDS_BOUNDS)
+        self._state: StreamState | None = None
+        # For the health table: since the last note.
+        self._notes = Notes()
+        self._recent_age_s = Histogram(SECONDS_BOUNDS)
+        self._recent_until_s = 0.0
 
     @property
     def entries(self) -> int:
         """Entries dealt with, one way or another."""
         return self.rows + self.duplicates + self.quarantined
 
-    def add(self, stored: Stored, batch: Batch) -> None:
-        """Count a batch that is in the database."""
+    def add(self, stored: Stored, batch: Batch, took_s: float) -> None:
+        """Count a batch that is in the database, and took so long to get there."""
         self.rows += stored.rows
         self.duplicates += stored.duplicates
         self.quarantined += stored.quarantined
-        if batch.refusals:
-            reasons = sorted({refusal.reason.value for refusal in batch.refusals})
+        self._refused.update(stored.refused)
+        self._observe(batch, took_s)
+        if stored.refused:
             self._log.warning(
                 "Quarantined entries that are not events; `infamous status` counts them by reason",
                 entries=stored.quarantined,
-                reasons=",".join(reasons),
+                reasons=",".join(sorted(stored.refused)),
             )
-        for key in batch.drift.keys() - self._drift:
-            if len(self._drift) < _MAX_DRIFT_KEYS:
-                self._drift.add(key)
+        for key, events in batch.drift.items():
+            if key not in self._drift and len(self._drift) < _MAX_DRIFT_KEYS:
                 self._log.warning(
                     "Events carry a key this version does not know; it is kept in details", key=key
                 )
+            if key in self._drift or len(self._drift) < _MAX_DRIFT_KEYS:
+                self._drift[key] += events
+
+    def _observe(self, batch: Batch, took_s: float) -> None:
+        self._batch_entries.observe(len(batch.ids))
+        self._batch_s.observe(took_s)
+        now_s = time.time()
+        if now_s >= self._recent_until_s:
+            self._recent_age_s = Histogram(SECONDS_BOUNDS)
+            self._recent_until_s = now_s + _AGES_OVER_S
+        step = -(-len(batch.ids) // _AGES_A_BATCH)
+        for place in range(0, len(batch.ids), step):
+            added_ms = int(batch.ids[place].partition(b"-")[0])
+            age_s, stands_for = max(0.0, now_s - added_ms / 1000), min(step, len(batch.ids) - place)
+            self._age_s.observe(age_s, stands_for)
+            self._recent_age_s.observe(age_s, stands_for)
+        notes = self._notes
+        self._notes = replace(
+            notes,
+            batch_rows_max=max(notes.batch_rows_max, len(batch.ids)),
+            batch_s_sum=notes.batch_s_sum + took_s,
+            batch_s_max=max(notes.batch_s_max, took_s),
+        )
+
+    def refused(self, batch: Batch) -> None:
+        """Look at what a batch had refused, before it is stored."""
+        self.flood.add(len(batch.ids), batch.refused_at)
+        if self.flood.is_on == self._is_flooded:
+            return
+        self._is_flooded = self.flood.is_on
+        if self._is_flooded:
+            self._log.error(
+                "Bad entries flood the stream: they are quarantined and the good ones stored;"
+                " `infamous status` tells their reasons, look for a sender that changed",
+                refused=self.flood.recent,
+                of_the_last=self.flood.window,
+            )
+        else:
+            self._log.info("The flood of bad entries is over")
 
     def claimed(self, claimed: Claimed) -> None:
         """Tell what was taken over, and what was found to be lost."""
         if claimed.entries:
+            self._claimed += len(claimed.entries)
+            self._notes = replace(self._notes, claimed=self._notes.claimed + len(claimed.entries))
             self._log.info("Took over entries that were left pending", entries=len(claimed.entries))
-        if claimed.lost:
-            self._log.error(
-                "Entries were trimmed from the stream before they were stored: they are lost here",
-                entries=claimed.lost,
-            )
+        self.found_lost(claimed.lost)
+
+    def found_lost(self, entries: int) -> None:
+        """Tell of entries that left the stream before they were stored."""
+        if not entries:
+            return
+        self.lost += entries
+        self._notes = replace(self._notes, lost=self._notes.lost + entries)
+        self._log.error(
+            "Entries were trimmed from the stream before they were stored: they are lost here",
+            entries=entries,
+        )
 
     def group_made_again(self) -> None:
         """Tell that the group was gone."""
+        self._groups_made += 1
+        self._notes = replace(self._notes, groups_made=self._notes.groups_made + 1)
         self._log.warning(
             "The stream's consumer group was gone and was made again from the stream's beginning; "
             "what is stored already will be absorbed as duplicates"
@@ -86,3 +173,102 @@ class Tally:
         )
         self._reported = self.entries
         self._report_due_s = (now_s or 0.0) + REPORT_EVERY_S
+
+    # --- waits, as patience.Observer
+
+    def tries(self) -> None:
+        """Whoever waits with patience lives."""
+        self.pulse.beat()
+
+    def waits(self, server: str) -> None:
+        """The wait for a server began, or goes on."""
+        self._waiting_since_s.setdefault(server, time.monotonic())
+
+    def is_back(self, server: str) -> None:
+        """The wait is over."""
+        waited_s = time.monotonic() - self._waiting_since_s.pop(server)
+        self._waited_s[server] += waited_s
+        if server == "Redis":
+            total_s = self._notes.waited_redis_s + waited_s
+            self._notes = replace(self._notes, waited_redis_s=total_s)
+        else:
+            total_s = self._notes.waited_postgres_s + waited_s
+            self._notes = replace(self._notes, waited_postgres_s=total_s)
+
+    # --- the health table
+
+    def saw(self, state: StreamState) -> None:
+        """Take note of the stream."""
+        self._state = state
+        self._notes = replace(self._notes, seen=Seen.of(state))
+
+    def notes(self) -> Notes:
+        """What is to be written, with the percentiles and the alarm as they stand."""
+        ages = self._recent_age_s
+        return replace(
+            self._notes,
+            age_p50_s=ages.quantile(0.5),
+            age_p95_s=ages.quantile(0.95),
+            age_p99_s=ages.quantile(0.99),
+            is_flooded=self._is_flooded,
+        )
+
+    def noted(self) -> None:
+        """It is written."""
+        self._notes = Notes()
+
+    # --- Prometheus
+
+    def metrics(self) -> Iterator[Metric | Distribution]:
+        """The present numbers. Called from another thread: it copies what may change meanwhile."""
+        for name, value, text in (
+            ("stored_events", self.rows, "Events that became rows"),
+            ("duplicate_events", self.duplicates, "Events that were rows already"),
+            ("claimed_entries", self._claimed, "Entries taken over from another consumer"),
+            ("lost_entries", self.lost, "Entries trimmed before they were stored"),
+            ("groups_made", self._groups_made, "Times the consumer group was gone"),
+            ("unknown_keys", sum(self._drift.copy().values()), "Keys kept in details"),
+        ):
+            yield Metric(name, text, "counter", value)
+        yield Metric(
+            "quarantined_entries", "Entries refused", "counter", self._refused.copy(), "reason"
+        )
+        yield Distribution("batch_entries", "Entries of a batch", self._batch_entries)
+        for name, text, histogram in (
+            ("batch_seconds", "Time to store a batch", self._batch_s),
+            ("age_seconds", "From the stream to the commit", self._age_s),
+        ):
+            yield Distribution(name, text, histogram, SECONDS_SHOWN)
+        now_s, since_s = time.monotonic(), self._waiting_since_s.copy()
+        servers = ("Redis", "Postgres")
+        is_waiting = {server: float(server in since_s) for server in servers}
+        waited_s = {s: self._waited_s[s] + now_s - since_s.get(s, now_s) for s in servers}
+        yield Metric("waiting", "1 while it waits for the server", "gauge", is_waiting, "server")
+        yield Metric("waited_seconds", "Time spent waiting for it", "counter", waited_s, "server")
+        yield Metric("flooded", "1 while bad entries flood in", "gauge", float(self._is_flooded))
+        yield Metric("beat_timestamp_seconds", "Last turn of the loop", "gauge", self.pulse.last_s)
+        yield from self._stream_metrics()
+
+    def _stream_metrics(self) -> Iterator[Metric]:
+        state = self._state
+        if state is None:
+            return
+        if state.added is not None:
+            yield Metric("produced_entries", "Entries ever added", "counter", state.added)
+        oldest_ms = state.oldest_waiting_ms
+        gauges: tuple[tuple[str, float, str], ...] = (
+            ("undelivered_entries", state.undelivered, "Entries nobody has read"),
+            ("pending_entries", state.pending, "Entries read and not acknowledged"),
+            (
+                "oldest_waiting_seconds",
+                0.0 if oldest_ms is None else max(0.0, (state.at_ms - oldest_ms) / 1000),
+                "Age of the oldest of those",
+            ),
+            (
+                "complete_to_timestamp_seconds",
+                state.complete_to_ms / 1000,
+                "What was added before is stored or quarantined",
+            ),
+        )
+        for name, value, text in gauges:
+            yield Metric(name, text, "gauge", value)

@@ -9,17 +9,27 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from contextlib import suppress
+from typing import Final, TypeVar
 
 from consumer import load
 from consumer.batch import Batch, Limits
 from consumer.tally import Tally
-from pipeline import stream
+from pipeline import failpoint, stream
 from pipeline.event import Entry, Window
 from pipeline.patience import Stopped, first_line, wait_for
 from pipeline.stream import Stream
 
 T = TypeVar("T")
+
+# How often the stream is looked at for the health table, and a row of it written by an idle consumer.
+LOOK_EVERY_S: Final = 10.0
+# A reader that heard from Redis so recently, and that nothing was left, is not behind.
+_CAUGHT_UP_S: Final = 2 * stream.BLOCK_MS / 1000
+
+
+class Flooded(Exception):
+    """More entries were refused than QUARANTINE_LIMIT allows."""
 
 
 class Worker:
@@ -29,29 +39,34 @@ class Worker:
         self,
         source: Stream,
         loader: load.Loader,
+        tally: Tally,
         name: str,
         limits: Limits,
         *,
         claim_after_s: float,
         retention_days: int,
         stop: threading.Event,
+        quarantine_limit: int | None = None,
     ) -> None:
-        self.source, self.loader, self.name, self.limits = source, loader, name, limits
-        self.claim_after_s, self.retention_days, self.stop = claim_after_s, retention_days, stop
-        self.tally = Tally(name)
+        self.source, self.loader, self.tally = source, loader, tally
+        self.name, self.limits, self.stop = name, limits, stop
+        self.claim_after_s, self.retention_days = claim_after_s, retention_days
+        self.quarantine_limit = quarantine_limit
         self._claim_start = stream.FIRST
-        self._claim_due_s = 0.0
+        self._claim_due_s = self._look_due_s = self._caught_up_until_s = 0.0
 
     def run(self) -> None:
         """Work until ``stop`` is set, then store and acknowledge what is in hand.
 
-        Raises Stopped when a server is away then, so that entries stay pending under this name.
+        Raises Stopped when a server is away then, and Flooded when bad entries are too many: in both
+        cases what is in hand stays pending under this name.
         """
         batch = Batch(self.limits)
         try:
             while not self.stop.is_set():
                 room = batch.room()
                 entries = self._next(batch)
+                failpoint.reached("after_read")
                 window = Window.at(time.time_ns() // 1_000_000, self.retention_days)
                 now_s = time.monotonic()
                 for entry in entries:
@@ -59,8 +74,12 @@ class Worker:
                 if batch.is_due(now_s, is_drained=len(entries) < room):
                     self._finish(batch)
                     batch = Batch(self.limits, batch.mean_bytes())
+                if not batch.ids and now_s >= self._look_due_s:
+                    self._look()
                 self.tally.report(now_s)
             self._finish(batch)
+            with suppress(Stopped):  # what the health table misses then, it can do without
+                self._note()
         except Stopped as stopped:
             self.tally.left_pending(len(batch.ids), first_line(stopped.__cause__))
             raise
@@ -69,10 +88,19 @@ class Worker:
 
     def _finish(self, batch: Batch) -> None:
         """COMMIT, then XACK. Both may be repeated, and a crash between them repeats both."""
-        if batch.ids:
-            stored = self._postgres(lambda: self.loader.store(batch))
-            self.tally.add(stored, batch)
-            self._redis(lambda: self.source.ack(batch.ids))
+        if not batch.ids:
+            return
+        self.tally.refused(batch)
+        if self.quarantine_limit is not None and self.tally.flood.recent > self.quarantine_limit:
+            self._note()
+            raise Flooded
+        began_s, notes = time.monotonic(), self.tally.notes()
+        stored = self._postgres(lambda: self.loader.store(batch, notes))
+        failpoint.reached("after_commit")
+        self.tally.noted()
+        self.tally.add(stored, batch, time.monotonic() - began_s)
+        self._redis(lambda: self.source.ack(batch.ids))
+        failpoint.reached("after_ack")
 
     def _next(self, batch: Batch) -> list[Entry]:
         """New entries, or every so often those that another consumer, or a lost reply, left behind."""
@@ -81,36 +109,56 @@ class Worker:
             claimed = self._redis(lambda: self._claim(room))
             if claimed:
                 return claimed
-        # With a batch in hand, nobody waits for more to come.
-        block_ms = None if batch.ids else stream.BLOCK_MS
-        return self._redis(lambda: self.source.read(self.name, room, block_ms=block_ms))
+        # With a batch in hand nobody waits for more, and who may be behind looks for what it missed.
+        if not batch.ids and time.monotonic() < self._caught_up_until_s:
+            entries = self._redis(lambda: self.source.read(self.name, room))
+        else:
+            delivered = self._redis(lambda: self.source.read_behind(self.name, room))
+            self.tally.found_lost(delivered.lost)
+            entries = delivered.entries
+        self._caught_up_until_s = time.monotonic() + _CAUGHT_UP_S if len(entries) < room else 0.0
+        return entries
 
     def _claim(self, room: int) -> list[Entry]:
         claimed = self.source.claim(
             self.name, idle_s=self.claim_after_s, count=room, start=self._claim_start
         )
+        failpoint.reached("in_claim")
+        self.tally.claimed(claimed)
         self._claim_start = claimed.next_start
         if claimed.next_start == stream.FIRST:
             self._claim_due_s = time.monotonic() + self.claim_after_s / 2
-        self.tally.claimed(claimed)
+            self.tally.claimed(self.source.bury(self.name, claim_after_s=self.claim_after_s))
         return claimed.entries
+
+    def _look(self) -> None:
+        """Look at the stream, and write down what is to be known of it and of this consumer."""
+        self._look_due_s = time.monotonic() + LOOK_EVERY_S
+        self.tally.saw(self._redis(self.source.state))
+        self._note()
+
+    def _note(self) -> None:
+        notes = self.tally.notes()
+        self._postgres(lambda: self.loader.note(notes))
+        self.tally.noted()
 
     # --- the edge: what a call does when its server is away, or the group is gone
 
     def _postgres(self, call: Callable[[], T]) -> T:
-        return wait_for("Postgres", call, is_temporary=load.is_temporary, stop=self.stop)
+        return wait_for(
+            "Postgres", call, is_temporary=load.is_temporary, stop=self.stop, observer=self.tally
+        )
 
     def _redis(self, call: Callable[[], T]) -> T:
         while True:
             try:
-                return wait_for("Redis", call, is_temporary=stream.is_temporary, stop=self.stop)
+                return self._wait_for_redis(call)
             except stream.GroupLost:
                 # From the beginning, never from the end: what is there may not have been stored.
-                made = wait_for(
-                    "Redis",
-                    self.source.ensure_group,
-                    is_temporary=stream.is_temporary,
-                    stop=self.stop,
-                )
-                if made:
+                if self._wait_for_redis(self.source.ensure_group):
                     self.tally.group_made_again()
+
+    def _wait_for_redis(self, call: Callable[[], T]) -> T:
+        return wait_for(
+            "Redis", call, is_temporary=stream.is_temporary, stop=self.stop, observer=self.tally
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from tenacity import (
     RetryCallState,
@@ -30,6 +30,32 @@ T = TypeVar("T")
 MAX_PAUSE_S = 5.0
 
 
+class Observer(Protocol):
+    """Whoever wants to know of waits while they last."""
+
+    def tries(self) -> None:
+        """A call is about to be made, for the first time or again."""
+
+    def waits(self, server: str) -> None:
+        """The server is away: the wait began, or goes on."""
+
+    def is_back(self, server: str) -> None:
+        """The wait is over."""
+
+
+class Unobserved:
+    """Nobody wants to know."""
+
+    def tries(self) -> None:
+        """Nothing."""
+
+    def waits(self, server: str) -> None:
+        """Nothing."""
+
+    def is_back(self, server: str) -> None:
+        """Nothing."""
+
+
 class Stopped(Exception):
     """The process was asked to stop while it waited for a server."""
 
@@ -41,6 +67,7 @@ def wait_for(
     is_temporary: Callable[[BaseException], bool],
     stop: threading.Event,
     at_most_s: float | None = None,
+    observer: Observer = Unobserved(),  # noqa: B008  # it holds nothing
 ) -> T:
     """Call until it succeeds; raises Stopped, or the call's last error when that is not temporary.
 
@@ -49,7 +76,12 @@ def wait_for(
     logger = log.get("wait")
     began = time.monotonic()
 
+    def attempt() -> T:
+        observer.tries()
+        return call()
+
     def before_sleep(state: RetryCallState) -> None:
+        observer.waits(server)
         if state.attempt_number == 1:
             error = state.outcome.exception() if state.outcome else None
             logger.warning(
@@ -66,12 +98,13 @@ def wait_for(
         reraise=True,
     )
     try:
-        result = retrying(call)
+        result = retrying(attempt)
     except Exception as error:
         if stop.is_set() and is_temporary(error):
             raise Stopped from error
         raise
     if retrying.statistics.get("attempt_number", 1) > 1:
+        observer.is_back(server)
         logger.info(f"{server} is back", away_s=round(time.monotonic() - began, 1))
     return result
 

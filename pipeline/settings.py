@@ -18,6 +18,8 @@ from dotenv import dotenv_values
 from msgspec import Meta
 
 Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
 # A year is for ever; infinity is no number of milliseconds for Redis.
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 
@@ -52,6 +54,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     claim_after_s: Seconds = 15.0
     # How long a process that starts waits for a server before it gives up. A running one never does.
     connect_timeout_s: Seconds = 30.0
+    # Refused entries among a consumer's last ten thousand at which it stops, before it acknowledges
+    # the batch that brought them; None: it only raises the alarm.
+    quarantine_limit: Count | None = None
+    # One port a process; 0 takes a free one, None serves no metrics.
+    metrics_port: Port | None = None
+    metrics_host: str = "127.0.0.1"
+    # Touched once a second for as long as the process's loop turns.
+    liveness_file: str | None = None
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -36,6 +36,9 @@ BLOCK_MS: Final = 1000
 _SOCKET_TIMEOUT_S: Final = 5.0
 # Exact counting stops here; beyond it a number is marked as an estimate.
 _COUNT_LIMIT: Final = 20_000
+_COUNT_LIMIT_BYTES: Final = 16 * 1024 * 1024
+# Pending entries that one consumer takes over at once when it removes the names of dead ones.
+_MAX_PENDING: Final = 50_000
 # Refusals that end by themselves or by an operator's hand; by their first word.
 _TEMPORARY: Final = frozenset(
     {
@@ -102,6 +105,19 @@ class GroupLost(Exception):
     """The stream or its consumer group was deleted."""
 
 
+class Evicts(Exception):
+    """Redis would throw the stream away when its memory is full."""
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What a read handed over, and what it found gone."""
+
+    entries: list[Entry]
+    # Entries that were trimmed from the stream before anyone read them.
+    lost: int = 0
+
+
 @dataclass(frozen=True)
 class Claimed:
     """What XAUTOCLAIM handed over, and what it found gone."""
@@ -149,6 +165,13 @@ class StreamState:
     consumers: Mapping[str, Pending] = field(default_factory=dict)
     # Unix milliseconds at which the oldest entry that is not acknowledged was added.
     oldest_waiting_ms: int | None = None
+    # The moment of all this by the server's clock, in Unix milliseconds.
+    at_ms: int = field(default=0, compare=False)
+
+    @property
+    def complete_to_ms(self) -> int:
+        """Whatever was added before this moment is acknowledged, so it is stored or quarantined."""
+        return self.at_ms if self.oldest_waiting_ms is None else self.oldest_waiting_ms
 
 
 class Stream:
@@ -177,15 +200,40 @@ class Stream:
 
     # --- consumers
 
+    def refuse_eviction(self) -> None:
+        """Raise Evicts unless the server refuses writes, rather than drop keys, when it is full.
+
+        The stream is one key: evicting it loses every event that waits.
+        """
+        policy = self.client.info("memory").get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise Evicts(
+                f"Redis evicts keys when its memory is full (maxmemory-policy {policy}), and the stream"
+                " is one of them: run `CONFIG SET maxmemory-policy noeviction`, or name another Redis."
+            )
+
     def ensure_group(self) -> bool:
         """Create the group at the stream's beginning if it is missing; says whether it did."""
         try:
-            self.client.xgroup_create(self.key, self.group, id="0", mkstream=True)
+            self.client.xgroup_create(
+                self.key, self.group, id="0", mkstream=True, entries_read=self._removed()
+            )
         except redis.ResponseError as error:
             if str(error).startswith("BUSYGROUP"):
                 return False
             raise
         return True
+
+    def _removed(self) -> int | None:
+        """Entries that left the stream, which a new group need not miss; None where nobody counts."""
+        try:
+            info = self.client.xinfo_stream(self.key)
+        except redis.ResponseError as error:
+            if "no such key" in str(error):
+                return None
+            raise
+        added = info.get("entries-added")
+        return None if added is None else int(added) - int(info["length"])
 
     def read(self, consumer: str, count: int, *, block_ms: int | None = BLOCK_MS) -> list[Entry]:
         """Up to ``count`` entries nobody has read; blocks up to ``block_ms`` when there are none.
@@ -203,6 +251,63 @@ class Stream:
                 raise GroupLost from error
             raise
         return [] if not reply else [_entry(raw) for raw in reply[0][1]]
+
+    def read_behind(self, consumer: str, count: int) -> Delivered:
+        """The same without blocking, for a consumer that may be behind: it sees what was lost to it.
+
+        A reader passes over what was trimmed before it was read without a word, so what the group has
+        read and what the stream still holds are compared in the moment of the read. Redis before 7
+        counts neither. Raises GroupLost.
+        """
+        with self.client.pipeline(transaction=True) as pipe:
+            pipe.xinfo_stream(self.key)
+            pipe.xinfo_groups(self.key)
+            pipe.execute_command(  # type: ignore[no-untyped-call]
+                "XREADGROUP", "GROUP", self.group, consumer, "COUNT", count,
+                "STREAMS", self.key, ">",
+            )  # fmt: skip
+            info, groups, reply = pipe.execute(raise_on_error=False)
+        for answer in (reply, info, groups):
+            if isinstance(answer, redis.ResponseError) and _is_group_lost(answer):
+                raise GroupLost from answer
+            if isinstance(answer, Exception):
+                raise answer
+        group = self._own(groups)
+        if reply:
+            return Delivered([_entry(raw) for raw in reply[0][1]], _lost_unread(info, group))
+        return Delivered([], self._pass_over(info, group))
+
+    def _pass_over(self, info: Mapping[str, Any], group: Mapping[str, Any]) -> int:
+        """Set the group's count right where nothing is left to read; returns the entries that were lost.
+
+        Two may find the same loss at the same moment and both tell it.
+        """
+        added, read = info.get("entries-added"), group.get("entries-read")
+        if added is None or added == read:
+            return 0
+        lost = _lost_unread(info, group)
+        with self.client.pipeline(transaction=True) as pipe:
+            pipe.watch(self.key)  # type: ignore[no-untyped-call]
+            present = pipe.xinfo_stream(self.key)
+            if present["last-generated-id"] != info["last-generated-id"]:
+                return 0  # something came, which is read next, and the loss told then
+            pipe.multi()
+            # After a crash the server may have counted wrong (redis #10569): here the count is known.
+            pipe.execute_command(  # type: ignore[no-untyped-call]
+                "XGROUP", "SETID", self.key, self.group, info["last-generated-id"],
+                "ENTRIESREAD", added,
+            )  # fmt: skip
+            try:
+                pipe.execute()
+            except redis.WatchError:
+                return 0
+        return lost
+
+    def _own(self, groups: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+        for group in groups:
+            if _text(group["name"]) == self.group:
+                return group
+        raise GroupLost
 
     def claim(self, consumer: str, *, idle_s: float, count: int, start: bytes = FIRST) -> Claimed:
         """Take over entries that were read and not acknowledged for ``idle_s``. Raises GroupLost."""
@@ -248,6 +353,47 @@ class Stream:
         except redis.ResponseError as error:
             if not _is_group_lost(error):
                 raise
+
+    def bury(self, consumer: str, *, claim_after_s: float) -> Claimed:
+        """Remove the names of the dead: those that hold nothing and have long been silent.
+
+        One that is not dead but was paused may read in this very moment, and removing a name drops what
+        is pending under it. So whatever is pending is taken over in the same transaction, as if it had
+        been claimed; its holders store and acknowledge it all the same.
+        """
+        names = self._silent(consumer, claim_after_s)
+        if not names:
+            return Claimed([], 0, FIRST)
+        with self.client.pipeline(transaction=True) as pipe:
+            pipe.execute_command(  # type: ignore[no-untyped-call]
+                "XAUTOCLAIM", self.key, self.group, consumer, 0, FIRST,
+                "COUNT", 10 * _MAX_PENDING, "JUSTID",
+            )  # fmt: skip
+            for name in names:
+                pipe.execute_command(  # type: ignore[no-untyped-call]
+                    "XGROUP", "DELCONSUMER", self.key, self.group, name
+                )
+            claimed, *_ = pipe.execute()
+        return Claimed([], len(claimed[2]) if len(claimed) > 2 else 0, FIRST)
+
+    def _silent(self, consumer: str, claim_after_s: float) -> list[str]:
+        try:
+            consumers = self.client.xinfo_consumers(self.key, self.group)
+        except redis.ResponseError as error:
+            if _is_group_lost(error) or "no such key" in str(error):
+                return []
+            raise
+        if sum(int(one["pending"]) for one in consumers) > _MAX_PENDING:
+            return []  # too much to take over at once: another time
+        # Before 7.2, which says "inactive", reading in vain does not count as a sign of life.
+        factor = 4 if any("inactive" in one for one in consumers) else 240
+        return [
+            name
+            for one in consumers
+            if (name := _text(one["name"])) != consumer
+            and not one["pending"]
+            and one["idle"] >= factor * claim_after_s * 1000
+        ]
 
     # --- those who go back in time, and those who cut it off
 
@@ -315,14 +461,16 @@ class Stream:
         the server's own estimate, at no cost; whether anything waits at all is exact in any case.
         """
         with self.client.pipeline(transaction=True) as pipe:
+            pipe.time()
             pipe.xinfo_stream(self.key)
             pipe.xinfo_groups(self.key)
             pipe.xpending(self.key, self.group)
             pipe.xinfo_consumers(self.key, self.group)
-            info, groups, pending, consumers = pipe.execute(raise_on_error=False)
+            now, info, groups, pending, consumers = pipe.execute(raise_on_error=False)
+        at_ms = 0 if isinstance(now, Exception) else now[0] * 1000 + now[1] // 1000
         if isinstance(info, redis.ResponseError) and "no such key" in str(info):
-            return StreamState()
-        for reply in (info, groups):
+            return StreamState(at_ms=at_ms)
+        for reply in (now, info, groups):
             if isinstance(reply, Exception):
                 raise reply
         last_id = _text(info["last-generated-id"])
@@ -331,7 +479,7 @@ class Stream:
         if group is None:
             return StreamState(
                 exists=True, entries=entries, added=added, last_id=last_id, undelivered=entries,
-                oldest_waiting_ms=self._first_id_after("-"),
+                oldest_waiting_ms=self._first_id_after("-"), at_ms=at_ms,
             )  # fmt: skip
         delivered = _text(group["last-delivered-id"])
         lag = group.get("lag")
@@ -353,7 +501,7 @@ class Stream:
             consumers={
                 _text(c["name"]): Pending(int(c["pending"]), int(c["idle"])) for c in consumers
             },
-            oldest_waiting_ms=min(waiting, default=None),
+            oldest_waiting_ms=min(waiting, default=None), at_ms=at_ms,
         )  # fmt: skip
 
     def find(self, needle: bytes, *, since_ms: int) -> Found | None:
@@ -381,18 +529,33 @@ class Stream:
         """Entries after one up to another, and whether that is only the estimate, at least what was
         counted. XINFO's lag can be wrong after a restart (redis #10569), so it is the last resort.
         """
-        start, counted = f"({after}", 0
-        while counted < _COUNT_LIMIT:
-            page = self._run("XRANGE", self.key, start, last, "COUNT", 5000)
+        start, counted, size_bytes = f"({after}", 0, 0
+        while counted < _COUNT_LIMIT and size_bytes < _COUNT_LIMIT_BYTES:
+            page = self._run("XRANGE", self.key, start, last, "COUNT", 1000)
             counted += len(page)
-            if len(page) < 5000:
+            if len(page) < 1000:
                 return counted, False
+            size_bytes += sum(len(value) for _, fields in page for value in fields)
             start = f"({_text(page[-1][0])}"
         return max(counted, estimate), True
 
     def _first_id_after(self, start: str) -> int | None:
         page = self._run("XRANGE", self.key, start, "+", "COUNT", 1)
         return _id_ms(_text(page[0][0])) if page else None
+
+
+def _lost_unread(info: Mapping[str, Any], group: Mapping[str, Any]) -> int:
+    """Entries that are gone from the stream and were never delivered to the group."""
+    added, read = info.get("entries-added"), group.get("entries-read")
+    delivered = _order(_text(group["last-delivered-id"]))
+    first = info.get("first-entry")
+    if added is None or read is None:
+        return 0
+    if delivered == _order(_text(info["last-generated-id"])):
+        return 0  # all was delivered; a count that says otherwise is wrong
+    if first and _order(_text(first[0])) <= delivered:
+        return 0  # the stream reaches back to what was read
+    return max(0, int(added) - int(info["length"]) - int(read))
 
 
 def _entry(raw: Sequence[Any]) -> Entry:

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from consumer.batch import Batch, Limits
 from consumer.load import Loader
+from consumer.tally import Tally
 from consumer.worker import Worker
 from pipeline import stream
 from pipeline.event import Entry, Window
@@ -57,7 +58,7 @@ def working(
     source = Stream(connect(world.redis_url))
     loader = Loader(database_url or world.database_url, name)
     settings: dict[str, Any] = {"claim_after_s": 60.0, "retention_days": RETENTION_DAYS} | options
-    worker = Worker(source, loader, name, limits, stop=stop, **settings)
+    worker = Worker(source, loader, Tally(name), name, limits, stop=stop, **settings)
     ended: list[BaseException] = []
 
     def run() -> None:
