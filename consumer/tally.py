@@ -51,7 +51,7 @@ class Tally:
         # For Prometheus: since the start.
         self._refused: Counter[str] = Counter()
         self._claimed = self._groups_made = 0
-        self._waited_s: Counter[str] = Counter()
+        self._waited_s: dict[str, float] = {}
         self._waiting_since_s: dict[str, float] = {}
         self._batch_entries = Histogram(ENTRIES_BOUNDS)
         self._batch_s, self._age_s = Histogram(SECONDS_BOUNDS), Histogram(SECONDS_BOUNDS)
@@ -187,7 +187,7 @@ class Tally:
     def is_back(self, server: str) -> None:
         """The wait is over."""
         waited_s = time.monotonic() - self._waiting_since_s.pop(server)
-        self._waited_s[server] += waited_s
+        self._waited_s[server] = self._waited_s.get(server, 0.0) + waited_s
         if server == "Redis":
             total_s = self._notes.waited_redis_s + waited_s
             self._notes = replace(self._notes, waited_redis_s=total_s)
@@ -242,7 +242,7 @@ class Tally:
         now_s, since_s = time.monotonic(), self._waiting_since_s.copy()
         servers = ("Redis", "Postgres")
         is_waiting = {server: float(server in since_s) for server in servers}
-        waited_s = {s: self._waited_s[s] + now_s - since_s.get(s, now_s) for s in servers}
+        waited_s = {s: self._waited_s.get(s, 0.0) + now_s - since_s.get(s, now_s) for s in servers}
         yield Metric("waiting", "1 while it waits for the server", "gauge", is_waiting, "server")
         yield Metric("waited_seconds", "Time spent waiting for it", "counter", waited_s, "server")
         yield Metric("flooded", "1 while bad entries flood in", "gauge", float(self._is_flooded))

@@ -38,6 +38,8 @@ def status(now: Status) -> Table:
     table.add_row("pending", f"{stream.pending:,}")
     oldest = now.oldest_waiting_s
     table.add_row("oldest waiting", "nothing waits" if oldest is None else span(oldest))
+    if now.complete_to is not None:
+        table.add_row("complete to", now.complete_to.isoformat(timespec="milliseconds"))
     if not stream.group_exists:
         table.add_row("consumers", "none has ever read the stream")
     for number, (name, consumer) in enumerate(sorted(stream.consumers.items())):
@@ -53,9 +55,19 @@ def status(now: Status) -> Table:
     else:
         table.add_row("rows", f"{now.tables.rows:,}")
         table.add_row("newest event", _ago(now.tables.newest_ts, now.at))
-        table.add_row("quarantined", f"{sum(now.tables.quarantined.values()):,}")
+        quarantined = f"{sum(now.tables.quarantined.values()):,}"
+        if now.tables.flooded:
+            words = f"{quarantined}; bad entries flood in, look for a sender that changed"
+            table.add_row(Text("quarantined", style="bold red"), Text(words, style="bold red"))
+        else:
+            table.add_row("quarantined", quarantined)
         for reason, entries in now.tables.quarantined.items():
             table.add_row("", f"{entries:,} {reason}")
+        if now.tables.lost:
+            words = (
+                f"{now.tables.lost:,} entries were trimmed from the stream before they were stored"
+            )
+            table.add_row(Text("lost", style="bold red"), Text(words, style="bold red"))
         table.add_row(
             "partitions", f"{now.tables.partitions}, the last for {now.tables.last_partition}"
         )

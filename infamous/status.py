@@ -28,6 +28,15 @@ select count(*) as partitions, max(to_date(right(child.relname, 8), 'YYYYMMDD'))
 from pg_inherits join pg_class child on child.oid = inhrelid
 where inhparent = 'game_events'::regclass
 """)
+# A consumer writes its row at least every ten seconds; one that stopped over a flood writes no more.
+FLOODED: Final = text("""
+select process from pipeline_health
+where is_flooded and updated_at > now() - interval '10 minutes'
+  and (process, minute) in (select process, max(minute) from pipeline_health
+                            where minute > now() - interval '15 minutes' group by process)
+order by 1
+""")
+LOST: Final = text("select coalesce(sum(lost), 0)::bigint from pipeline_health")
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,10 @@ class Tables:
     quarantined: Mapping[str, int]
     partitions: int
     last_partition: date | None
+    # Consumers that bad entries flood at present.
+    flooded: tuple[str, ...] = ()
+    # Entries that were trimmed from the stream before they were stored, ever.
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,11 @@ class Status:
         return max(0.0, self.at.timestamp() - self.stream.oldest_waiting_ms / 1000)
 
     @property
+    def complete_to(self) -> datetime | None:
+        """Whatever was added to the stream before this is stored or quarantined."""
+        return datetime_of(self.stream.complete_to_ms) if self.stream.group_exists else None
+
+    @property
     def freshness_s(self) -> float | None:
         """How far the newest event that is stored lies behind now, in seconds."""
         if self.tables is None or self.tables.newest_ts is None:
@@ -76,7 +94,7 @@ def status(source: Stream, engine: Engine) -> Status:
     with engine.connect() as connection:
         revision = schema.revision(engine)
         version = str(connection.execute(text("show server_version")).scalar_one())
-        tables = None if revision is None else look(connection)
+        tables = None if revision is None else look(connection, has_health=revision >= "0002")
     return Status(
         stream=source.state(),
         produced=produced(source.client),
@@ -89,8 +107,8 @@ def status(source: Stream, engine: Engine) -> Status:
     )
 
 
-def look(connection: Connection) -> Tables:
-    """Read the tables."""
+def look(connection: Connection, *, has_health: bool = True) -> Tables:
+    """Read the tables. A database that waits for its migration has no health table yet."""
     newest = connection.execute(NEWEST_EVENT).one_or_none()
     partitions = connection.execute(PARTITIONS).one()
     return Tables(
@@ -100,6 +118,8 @@ def look(connection: Connection) -> Tables:
         quarantined={row.reason: row.entries for row in connection.execute(QUARANTINED)},
         partitions=partitions.partitions,
         last_partition=partitions.last_day,
+        flooded=tuple(connection.execute(FLOODED).scalars()) if has_health else (),
+        lost=connection.execute(LOST).scalar_one() if has_health else 0,
     )
 
 
@@ -139,6 +159,9 @@ def as_json(now: Status) -> dict[str, Any]:
         "newest_ts": tables.newest_ts if tables else None,
         "newest_ingested_at": tables.newest_ingested_at if tables else None,
         "freshness_s": now.freshness_s,
+        "complete_to": now.complete_to,
+        "flooded": list(tables.flooded) if tables else [],
+        "lost": tables.lost if tables else None,
         "partitions": tables.partitions if tables else None,
         "last_partition": tables.last_partition if tables else None,
         "servers": {"redis": now.redis_version, "postgres": f"Postgres {now.postgres_version}"},

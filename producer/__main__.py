@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import closing, nullcontext
+from pathlib import Path
 from typing import Annotated
 
 import redis
@@ -16,6 +18,7 @@ from pipeline.settings import Settings, SettingsError
 from pipeline.stop import on_signals
 from pipeline.stream import Stream
 from producer import history, live
+from producer.journal import Journal, JournalError
 from producer.outbox import Outbox
 from producer.simulate import Player
 from producer.teller import Teller
@@ -68,6 +71,13 @@ def produce(
         bool,
         typer.Option("--truth", help="Print what the simulator plants, as JSON, and send nothing."),
     ] = False,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write each event to this file before it is sent, and when Redis has it.",
+        ),
+    ] = None,
 ) -> None:
     """Play Infamous and push its events onto the Redis stream."""
     try:
@@ -88,15 +98,19 @@ def produce(
     log.configure(config.log_format, config.log_level)
     with on_signals() as stop:
         try:
-            code = _play(config, stop, rate, count, players, days, seed)
+            with nullcontext() if journal is None else closing(Journal(journal)) as book:
+                code = _play(config, stop, book, rate, count, players, days, seed)
         except SettingsError as error:
             code = _fail(str(error), code=2)
+        except JournalError as error:
+            code = _fail(str(error))
     raise SystemExit(code)
 
 
 def _play(
     config: Settings,
     stop: threading.Event,
+    journal: Journal | None,
     rate: float,
     count: int | None,
     size: int,
@@ -106,7 +120,7 @@ def _play(
     logger = log.get("producer")
     redis_url = config.redis_url or ""
     client = stream.connect(redis_url)
-    outbox = Outbox(Stream(client))
+    outbox = Outbox(Stream(client), journal)
     teller = Teller(by_event=rate <= _LINE_AN_EVENT_RATE)
 
     def cast_now() -> list[Player]:

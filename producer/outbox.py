@@ -18,6 +18,7 @@ import redis
 from pipeline import log
 from pipeline.event import Event, encode
 from pipeline.stream import PLAYERS, PRODUCER, Stream
+from producer.journal import Journal
 from producer.simulate import Player, dump_player, load_player
 
 # Entries a MULTI carries: enough to hide the round trip, few enough not to hold Redis up.
@@ -66,10 +67,16 @@ def pack(
 
 
 class Outbox:
-    """The one way of this producer to the stream. Nothing here waits or retries."""
+    """The one way of this producer to the stream. Nothing here waits or retries.
 
-    def __init__(self, stream: Stream) -> None:
+    A ``journal`` is told of each parcel's events before they are first sent, and when Redis has them.
+    """
+
+    def __init__(self, stream: Stream, journal: Journal | None = None) -> None:
         self._stream = stream
+        self._journal = journal
+        # The parcel that was noted last: it may be sent again, and is one attempt all the same.
+        self._noted: bytes | None = None
         self._name = uuid.uuid4().hex.encode()
         self._token: bytes | None = None
         # What Redis holds for us, should it lose it: those who have not played since count as well.
@@ -98,7 +105,11 @@ class Outbox:
         return Ledger(players, self._sent, self._history)
 
     def send(self, parcel: Parcel) -> None:
-        """Send a parcel, or find that it arrived before. May be repeated; raises Overtaken."""
+        """Send a parcel, or find that it arrived before. May be repeated; raises Overtaken.
+
+        Raises JournalError, too: the parcel was not sent then, or it is, and nobody knows.
+        """
+        self._note(parcel)
         with self._stream.client.pipeline(transaction=True) as pipe:
             pipe.watch(PRODUCER)  # type: ignore[no-untyped-call]
             # After WATCH the pipeline sends at once: this is the stored token, not a queued command.
@@ -140,6 +151,13 @@ class Outbox:
         self._states |= parcel.states
         self._sent += len(parcel.payloads)
         self._history = parcel.history or self._history
+        if self._journal is not None and parcel.payloads:
+            self._journal.acknowledged(parcel.token)
+
+    def _note(self, parcel: Parcel) -> None:
+        if self._journal is not None and parcel.payloads and self._noted != parcel.token:
+            self._journal.tried(parcel.token, parcel.payloads)
+            self._noted = parcel.token
 
 
 def _items(mapping: Mapping[str, bytes | int]) -> list[Any]:

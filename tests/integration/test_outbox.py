@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from pipeline.patience import Stopped, wait_for
 from pipeline.stream import PLAYERS, PRODUCER, Stream
 from producer import history, live
 from producer.history import DAY_MS
-from producer.outbox import History, Ledger, Outbox, Overtaken, pack
+from producer.journal import Ack, Journal, JournalError, Try, read
+from producer.outbox import History, Ledger, Outbox, Overtaken, Parcel, pack
 from producer.simulate import COLE, Player, dump_player, load_player, population, step
 from tests.conftest import World
 from tests.integration.consuming import is_drained, now_ms, until, working
@@ -299,6 +301,111 @@ def test_a_live_game_on_a_bad_line(world: World, proxy: Proxy, far: Stream) -> N
     assert sent(world) == 400
     assert proxy.drops == []
     consume_and_audit(world, rows=400)
+
+
+# --- the journal
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """An empty one, which ``noted`` reads."""
+    with closing(Journal(tmp_path / "a.journal")) as made:
+        yield made
+
+
+def noted(tmp_path: Path) -> list[Try | Ack]:
+    """What the journal says so far."""
+    return list(read(tmp_path / "a.journal"))
+
+
+def tries(parcel: Parcel) -> list[Try | Ack]:
+    """The lines of a parcel that was tried."""
+    return [Try(parcel.token, payload, "-") for payload in parcel.payloads]
+
+
+def test_a_parcel_is_noted_before_it_is_sent(
+    world: World, journal: Journal, tmp_path: Path
+) -> None:
+    """While Redis refuses it it is tried, once however often; it is acknowledged when Redis has it."""
+    outbox = Outbox(world.source, journal)
+    outbox.open()
+    players = population(SEED, 2, now_ms(), 0)
+    parcel = pack(play(players, 4), players)
+    limit = world.client.config_get("maxmemory")["maxmemory"]
+    world.client.config_set("maxmemory", "1")
+    try:
+        for _ in range(2):
+            with pytest.raises(redis.RedisError):
+                outbox.send(parcel)
+            assert noted(tmp_path) == tries(parcel)
+    finally:
+        world.client.config_set("maxmemory", str(limit))
+    outbox.send(parcel)
+    assert noted(tmp_path) == [*tries(parcel), Ack(parcel.token)]
+    # The end of a history: states and no events.
+    outbox.send(pack([], players, History(1, 2, is_done=True)))
+    assert noted(tmp_path) == [*tries(parcel), Ack(parcel.token)]
+
+
+def test_a_parcel_found_to_have_arrived_is_acknowledged(
+    world: World, proxy: Proxy, far: Stream, journal: Journal, tmp_path: Path
+) -> None:
+    """The reply to EXEC is lost: the second attempt finds the parcel there, and the journal says so."""
+    outbox = Outbox(far, journal)
+    outbox.open()
+    players = population(SEED, 2, now_ms(), 0)
+    parcel = pack(play(players, 4), players)
+    proxy.drops = ["reply"]
+    outbox.send(parcel)
+    assert proxy.drops == []
+    assert on_stream(world) == parcel.payloads
+    assert noted(tmp_path) == [*tries(parcel), Ack(parcel.token)]
+
+
+def test_a_parcel_that_was_overtaken_is_never_acknowledged(
+    outbox: Outbox, world: World, journal: Journal, tmp_path: Path
+) -> None:
+    """It is not on the stream, and nobody may expect it to be stored."""
+    ours = Outbox(world.source, journal)
+    ours.open()
+    players = population(SEED, 2, now_ms(), 0)
+    outbox.send(pack(play(players, 2), players))
+    parcel = pack(play(players, 2), players)
+    with pytest.raises(Overtaken):
+        ours.send(parcel)
+    ours.open()
+    after = pack(play(players, 2), players)
+    ours.send(after)
+    assert noted(tmp_path) == [*tries(parcel), *tries(after), Ack(after.token)]
+
+
+def test_what_cannot_be_noted_is_not_sent(world: World) -> None:
+    """A journal on a full disk stops the producer: an event that nobody noted would prove nothing."""
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("there is no /dev/full here")
+    with closing(Journal(full)) as journal:
+        outbox = Outbox(world.source, journal)
+        with pytest.raises(JournalError, match="No space left"):
+            play_live(outbox, count=10)
+    assert on_stream(world) == []
+
+
+def test_a_live_game_keeps_its_journal_on_a_bad_line(
+    world: World, proxy: Proxy, far: Stream, journal: Journal, tmp_path: Path
+) -> None:
+    """Requests and replies are lost: what is acknowledged, what was tried and the stream are one."""
+    outbox = Outbox(far, journal)
+    outbox.open()
+    proxy.drops = ["reply", "request", "reply"]
+    with capture_logs():
+        play_live(outbox, count=300)
+    lines = noted(tmp_path)
+    acknowledged = {line.token for line in lines if isinstance(line, Ack)}
+    tried = [line for line in lines if isinstance(line, Try)]
+    assert [line.payload for line in tried] == on_stream(world)
+    assert {line.token for line in tried} == acknowledged
+    assert proxy.drops == []
 
 
 # --- live

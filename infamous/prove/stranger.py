@@ -1,0 +1,174 @@
+"""``python -m infamous.prove.stranger``: another studio's sender; good and bad entries flow onto the stream.
+
+It knows no transaction and no token, as most senders in the world: it adds entries one by one, and where
+it is not sure that they arrived it sends them again. What it sends it notes in a journal beforehand,
+with what a consumer should make of it. Its players are its own, new ones at every start.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import uuid
+from collections import deque
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple
+
+import redis
+import typer
+
+from infamous.prove.poison import REASONS, Poison, made, poison
+from pipeline import log, stream
+from pipeline.event import Reason, encode
+from pipeline.patience import Stopped, first_line, wait_for
+from pipeline.settings import SettingsError
+from pipeline.stop import on_signals
+from producer.journal import STORED, Journal, JournalError
+from producer.pace import Pace
+from producer.simulate import Player, population, step
+
+_PLAYERS: Final = 40
+_PARCEL_ENTRIES: Final = (1, 50)
+# Of the parcels: after so many an earlier one is sent again, and so many hold the same bad bytes often.
+_REPEATED_SHARE: Final = 0.01
+_FIXED_SHARE: Final = 0.01
+_FIXED_TIMES: Final = (5, 20)
+# Small, and refused at three different places: by the parser, by a rule, by the database.
+_FIXED_REASONS: Final = (Reason.NOT_JSON, Reason.BAD_RANK, Reason.DATABASE)
+# How far back an earlier parcel may lie: a minute or so at the usual rate.
+_KEPT_PARCELS: Final = 1000
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+class Item(NamedTuple):
+    """One entry to be sent."""
+
+    # Names and values in turn, as XADD takes them.
+    fields: tuple[bytes, ...]
+    # What the pipeline stores or quarantines of it.
+    payload: bytes
+    # What a consumer should make of it, as the journal says it.
+    expected: str
+
+
+class Studio:
+    """Where the parcels come from. It neither sends nor waits."""
+
+    def __init__(self, rng: random.Random, poison_share: float, name: str, now_ms: int) -> None:
+        """``name`` must be another one at every start, or two starts would fork each other's chains."""
+        self._rng = rng
+        self._poison_share = poison_share
+        self._players = _players(name, now_ms)
+        # Anywhere in the round, so that a sender that is often killed comes to the later reasons, too.
+        self._poisoned = rng.randrange(10 * len(REASONS))
+        self._fixed = _bad(made(rng.choice(_FIXED_REASONS), 0, rng, now_ms))
+
+    def parcel(self, now_ms: int) -> list[Item]:
+        """The next entries, of this moment: never empty."""
+        rng = self._rng
+        items = [self._item(now_ms) for _ in range(rng.randint(*_PARCEL_ENTRIES))]
+        if rng.random() < _FIXED_SHARE:
+            items += [self._fixed] * rng.randint(*_FIXED_TIMES)
+        return items
+
+    def _item(self, now_ms: int) -> Item:
+        if self._rng.random() < self._poison_share:
+            self._poisoned += 1
+            return _bad(poison(self._poisoned, self._rng, now_ms))
+        payload = encode(step(self._rng.choice(self._players), now_ms))
+        return Item((stream.FIELD, payload), payload, STORED)
+
+
+def _players(name: str, now_ms: int) -> list[Player]:
+    players = population(random.Random(name).getrandbits(63), _PLAYERS, now_ms, 0)  # noqa: S311
+    for player in players:
+        player.name = f"{player.name} of {name}"
+    return players
+
+
+def _bad(entry: Poison) -> Item:
+    return Item(entry.fields, entry.payload, entry.reason.value)
+
+
+def note(journal: Journal, token: bytes, parcel: list[Item]) -> None:
+    """Tell the journal what is about to be sent."""
+    payloads: dict[str, list[bytes]] = {}
+    for item in parcel:
+        payloads.setdefault(item.expected, []).append(item.payload)
+    for expected, some in payloads.items():
+        journal.tried(token, some, expected)
+
+
+def send(client: redis.Redis, parcel: list[Item], stop: threading.Event) -> None:
+    """Add the parcel, all of it again where that fails: some entries may then be there twice.
+
+    Raises Stopped when asked to stop in an outage.
+    """
+
+    def add() -> None:
+        with client.pipeline(transaction=False) as pipe:
+            for item in parcel:
+                pipe.execute_command("XADD", stream.STREAM, "*", *item.fields)  # type: ignore[no-untyped-call]
+            pipe.execute()
+
+    wait_for("Redis", add, is_temporary=stream.is_temporary, stop=stop)
+
+
+def run(
+    client: redis.Redis, journal: Journal, stop: threading.Event, studio: Studio,
+    rng: random.Random, rate: float,
+) -> None:  # fmt: skip
+    """Send until ``stop`` is set. Raises Stopped when asked to stop in an outage."""
+    pace = Pace(rate, time.monotonic())
+    earlier: deque[list[Item]] = deque(maxlen=_KEPT_PARCELS)
+    sent = 0
+    while not stop.is_set():
+        parcel = studio.parcel(time.time_ns() // 1_000_000)
+        token = uuid.uuid4().hex.encode()
+        note(journal, token, parcel)
+        send(client, parcel, stop)
+        journal.acknowledged(token)
+        earlier.append(parcel)
+        if rng.random() < _REPEATED_SHARE:
+            send(client, rng.choice(earlier), stop)
+        sent += len(parcel)
+        stop.wait(max(0.0, pace.due_s(sent) - time.monotonic()))
+
+
+@app.command()
+def stranger(
+    *,
+    redis_url: Annotated[str, typer.Option(help="Where the stream is.")],
+    journal: Annotated[Path, typer.Option(metavar="FILE", help="Notes what is sent.")],
+    seed: Annotated[int, typer.Option(help="The same seed sends the same kinds of things.")],
+    rate: Annotated[float, typer.Option(min=0.001, help="Entries a second.")] = 500.0,
+    poison_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Of the entries, those to be refused.")
+    ] = 0.005,
+) -> None:
+    """Send events and poison until stopped, as a sender that resends whatever is in doubt."""
+    log.configure()
+    rng = random.Random(seed)  # noqa: S311
+    studio = Studio(rng, poison_share, uuid.uuid4().hex[:12], time.time_ns() // 1_000_000)
+    with on_signals() as stop:
+        try:
+            with closing(Journal(journal)) as book, closing(stream.connect(redis_url)) as client:
+                run(client, book, stop, studio, rng, rate)
+        except Stopped:
+            pass  # what is in doubt is tried in the journal, and not acknowledged
+        except (JournalError, SettingsError) as error:
+            raise SystemExit(_fail(str(error))) from None
+        except redis.RedisError as error:
+            raise SystemExit(_fail(f"Redis cannot be used: {first_line(error)}.")) from None
+
+
+def _fail(message: str) -> int:
+    log.complain(message)
+    return 1
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m infamous.prove.stranger")
