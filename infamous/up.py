@@ -69,7 +69,8 @@ class Plan:
 def up(config: Settings, plan: Plan, servers: Servers, engine: Engine, console: Console) -> None:
     """Run everything; returns when asked to stop, with nothing left running.
 
-    Raises AlreadyUp, and what the parts raise: NewerSchema, ChildFailed, redis and SQLAlchemy errors.
+    Raises AlreadyUp, and what the parts raise: NewerSchema, ChildFailed, Evicts, redis and SQLAlchemy
+    errors.
     """
 
     def restore_terminal() -> None:
@@ -114,15 +115,18 @@ class Run:
         self.watcher = Watcher(self.source, engine, COLE, _EVENTS_SHOWN)
         self.producer = self._child(
             "producer",
+            0,
             "producer",
             *("--rate", str(plan.rate), "--players", str(plan.players), "--seed", str(plan.seed)),
         )
         self.consumers = [
-            self._child(f"consumer-{number}", "consumer") for number in range(1, plan.consumers + 1)
+            self._child(f"consumer-{number}", number, "consumer")
+            for number in range(1, plan.consumers + 1)
         ]
 
     def run(self) -> None:
         """From the empty database to the last acknowledgement."""
+        self.source.refuse_eviction()
         self._migrate()
         before = status.produced(self.source.client)
         try:
@@ -138,14 +142,21 @@ class Run:
             self._end()
         self._account(before)
 
-    def _child(self, name: str, *command: str) -> Child:
+    def _child(self, name: str, number: int, *command: str) -> Child:
+        """``number`` tells the children apart that share a setting: ports follow one another."""
+        environment = {
+            "DATABASE_URL": self.servers.database_url,
+            "REDIS_URL": self.servers.redis_url,
+        }
+        port, alive = self.config.metrics_port, self.config.liveness_file
+        if port:
+            environment["METRICS_PORT"] = str(port + number)
+        if alive:
+            environment["LIVENESS_FILE"] = f"{alive}.{name}"
         return Child(
             name=name,
             command=command,
-            environment={
-                "DATABASE_URL": self.servers.database_url,
-                "REDIS_URL": self.servers.redis_url,
-            },
+            environment=environment,
             log=self.config.home / "log" / f"{name}.log",
             lock_fds=self.servers.lock_fds,
         )

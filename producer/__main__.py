@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import threading
 import time
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
 
 import redis
 import typer
 
-from pipeline import log, settings, stream
+from pipeline import log, metrics, settings, stream
 from pipeline.patience import Stopped, first_line, wait_for
+from pipeline.pulse import Pulse
 from pipeline.settings import Settings, SettingsError
 from pipeline.stop import on_signals
 from pipeline.stream import Stream
 from producer import history, live
 from producer.journal import Journal, JournalError
-from producer.outbox import Outbox
+from producer.outbox import Ledger, Outbox
 from producer.simulate import Player
 from producer.teller import Teller
 from producer.truth import truth
@@ -54,6 +55,15 @@ History = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="The same seed plays the same game.")]
 
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="Serve Prometheus metrics there, 0: on any free port; else as METRICS_PORT says.",
+    ),
+]
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -78,6 +88,7 @@ def produce(
             help="Write each event to this file before it is sent, and when Redis has it.",
         ),
     ] = None,
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Play Infamous and push its events onto the Redis stream."""
     try:
@@ -96,20 +107,28 @@ def produce(
         )
         raise SystemExit(_fail(message, code=2))
     log.configure(config.log_format, config.log_level)
-    with on_signals() as stop:
+    port = config.metrics_port if metrics_port is None else metrics_port
+    pulse = Pulse(config.liveness_file)
+    teller = Teller(by_event=rate <= _LINE_AN_EVENT_RATE, pulse=pulse)
+    with on_signals() as stop, ExitStack() as held:
         try:
-            with nullcontext() if journal is None else closing(Journal(journal)) as book:
-                code = _play(config, stop, book, rate, count, players, days, seed)
+            held.enter_context(closing(pulse))
+            held.enter_context(metrics.served(config.metrics_host, port, teller.metrics))
+            book = None if journal is None else held.enter_context(closing(Journal(journal)))
+            code = _play(config, stop, teller, book, rate, count, players, days, seed)
         except SettingsError as error:
             code = _fail(str(error), code=2)
         except JournalError as error:
             code = _fail(str(error))
+        except OSError as error:
+            code = _fail(f"{error.filename or 'A file'} cannot be used: {error.strerror}.")
     raise SystemExit(code)
 
 
 def _play(
     config: Settings,
     stop: threading.Event,
+    teller: Teller,
     journal: Journal | None,
     rate: float,
     count: int | None,
@@ -120,11 +139,17 @@ def _play(
     logger = log.get("producer")
     redis_url = config.redis_url or ""
     client = stream.connect(redis_url)
-    outbox = Outbox(Stream(client), journal)
-    teller = Teller(by_event=rate <= _LINE_AN_EVENT_RATE)
+    source = Stream(client)
+    outbox = Outbox(source, journal)
+
+    def greet() -> Ledger:
+        source.refuse_eviction()
+        return outbox.open()
 
     def cast_now() -> list[Player]:
-        ledger = wait_for("Redis", outbox.open, is_temporary=stream.is_temporary, stop=stop)
+        ledger = wait_for(
+            "Redis", outbox.open, is_temporary=stream.is_temporary, stop=stop, observer=teller
+        )
         return live.cast_of(ledger.players, seed, size, time.time_ns() // 1_000_000)
 
     def overtaken() -> list[Player]:
@@ -134,10 +159,11 @@ def _play(
     try:
         ledger = wait_for(
             "Redis",
-            outbox.open,
+            greet,
             is_temporary=stream.is_temporary,
             stop=stop,
             at_most_s=config.connect_timeout_s,
+            observer=teller,
         )
         plan = history.planned(
             ledger, past_days, time.time_ns() // 1_000_000, config.retention_days
@@ -145,18 +171,34 @@ def _play(
         if plan is not None:
             logger.info("Playing the past first", days=past_days, players=size, seed=seed)
             sent = history.play(
-                outbox, ledger, plan, seed=seed, size=size, stop=stop, progress=lambda *_: None
+                outbox,
+                ledger,
+                plan,
+                seed=seed,
+                size=size,
+                stop=stop,
+                progress=lambda *_: None,
+                observer=teller,
             )
             logger.info("The past is played", events=sent)
         logger.info("Playing", rate=rate, players=size, redis=settings.shown_url(redis_url))
         live.play(
-            outbox, cast_now(), rate, count=count, stop=stop, reload=overtaken, told=teller.tell
+            outbox,
+            cast_now(),
+            rate,
+            count=count,
+            stop=stop,
+            reload=overtaken,
+            told=teller.tell,
+            observer=teller,
         )
     except Stopped as stopped:
         logger.warning(
             "Stopped while Redis was away; what was not sent will be played anew",
             error=first_line(stopped.__cause__),
         )
+    except stream.Evicts as error:
+        return _fail(str(error))
     except redis.RedisError as error:
         at = settings.shown_url(redis_url)
         return _fail(f"Redis at {at} cannot be used: {first_line(error)}.")

@@ -13,7 +13,7 @@ from typing import Final
 
 from pipeline import stream
 from pipeline.event import Event
-from pipeline.patience import Stopped, wait_for
+from pipeline.patience import Observer, Stopped, Unobserved, wait_for
 from producer.outbox import PARCEL_EVENTS, History, Ledger, Outbox, Overtaken, pack
 from producer.simulate import Player, history, population
 
@@ -67,6 +67,7 @@ def play(
     size: int,
     stop: threading.Event,
     progress: Callable[[int, int], None],
+    observer: Observer = Unobserved(),  # noqa: B008  # it holds nothing
 ) -> int:
     """Play ``plan`` to its end; ``progress`` gets the game's time in ms and the events sent so far.
 
@@ -83,7 +84,7 @@ def play(
     rest: History | None = plan
     while rest is not None:
         try:
-            _play(outbox, ledger, rest, seed, size, stop, played)
+            _play(outbox, ledger, rest, seed, size, stop, played, observer)
         except Overtaken:
             ledger = wait_for("Redis", outbox.open, is_temporary=stream.is_temporary, stop=stop)
             rest = None if ledger.history is None or ledger.history.is_done else ledger.history
@@ -100,6 +101,7 @@ def _play(
     size: int,
     stop: threading.Event,
     played: Callable[[int, int], None],
+    observer: Observer,
 ) -> None:
     """Raises Overtaken, too."""
     days = -(-(plan.until_ms - plan.start_ms) // DAY_MS)
@@ -112,10 +114,11 @@ def _play(
             raise Stopped
         touched = {player.name: player for player, _ in happened}
         events = [event for _, event in happened]
-        _send(outbox, events, touched.values(), plan, stop)
+        _send(outbox, events, touched.values(), plan, stop, observer)
         played(events[-1].ts_ms, len(events))
     # Also those who never played get a state: the population is complete in Redis.
-    _send(outbox, [], players, History(plan.start_ms, plan.until_ms, is_done=True), stop)
+    done = History(plan.start_ms, plan.until_ms, is_done=True)
+    _send(outbox, [], players, done, stop, observer)
 
 
 def _send(
@@ -124,9 +127,16 @@ def _send(
     players: Iterable[Player],
     plan: History,
     stop: threading.Event,
+    observer: Observer,
 ) -> None:
     parcel = pack(events, players, plan)
-    wait_for("Redis", lambda: outbox.send(parcel), is_temporary=stream.is_temporary, stop=stop)
+    wait_for(
+        "Redis",
+        lambda: outbox.send(parcel),
+        is_temporary=stream.is_temporary,
+        stop=stop,
+        observer=observer,
+    )
 
 
 def _chunks(

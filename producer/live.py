@@ -13,13 +13,15 @@ from typing import Final
 
 from pipeline import stream
 from pipeline.event import Event
-from pipeline.patience import wait_for
+from pipeline.patience import Observer, Unobserved, wait_for
 from producer.outbox import PARCEL_EVENTS, Outbox, Overtaken, pack
 from producer.pace import Pace, turn
 from producer.simulate import Player, population, step
 
 # At high rates events go out this often at most: a round trip a batch, not a round trip an event.
 _MIN_PARCEL_S: Final = 0.02
+# At low rates the loop turns all the same, so that whoever watches it sees it alive.
+_LONGEST_WAIT_S: Final = 1.0
 
 
 def cast_of(stored: Mapping[str, Player], seed: int, size: int, now_ms: int) -> list[Player]:
@@ -37,6 +39,7 @@ def play(
     stop: threading.Event,
     reload: Callable[[], list[Player]],
     told: Callable[[list[Event]], None],
+    observer: Observer = Unobserved(),  # noqa: B008  # it holds nothing
 ) -> int:
     """Play until ``count`` events were sent or ``stop`` is set; returns how many were.
 
@@ -46,15 +49,16 @@ def play(
     pace = Pace(rate, time.monotonic())
     sent = 0
     while not stop.is_set() and (count is None or sent < count):
+        observer.tries()
         due = pace.due_by(time.monotonic())
         if due <= sent:
-            wait_s = pace.due_s(sent) - time.monotonic()
+            wait_s = min(pace.due_s(sent) - time.monotonic(), _LONGEST_WAIT_S)
             stop.wait(max(wait_s, _MIN_PARCEL_S if rate > 1 / _MIN_PARCEL_S else 0.0))
             continue
         last = min(due, sent + PARCEL_EVENTS)
         numbers = range(sent, last if count is None else min(last, count))
         try:
-            events = _send(outbox, players, pace, numbers, stop)
+            events = _send(outbox, players, pace, numbers, stop, observer)
         except Overtaken:
             players = reload()
             continue
@@ -64,7 +68,12 @@ def play(
 
 
 def _send(
-    outbox: Outbox, players: list[Player], pace: Pace, numbers: range, stop: threading.Event
+    outbox: Outbox,
+    players: list[Player],
+    pace: Pace,
+    numbers: range,
+    stop: threading.Event,
+    observer: Observer,
 ) -> list[Event]:
     # Where the wall clock stands when the pace's clock is at zero; taken anew for every parcel, so
     # that a corrected wall clock is followed.
@@ -78,5 +87,11 @@ def _send(
         events.append(step(player, round((pace.due_s(number) + offset_s) * 1000)))
         touched[player.name] = player
     parcel = pack(events, touched.values())
-    wait_for("Redis", lambda: outbox.send(parcel), is_temporary=stream.is_temporary, stop=stop)
+    wait_for(
+        "Redis",
+        lambda: outbox.send(parcel),
+        is_temporary=stream.is_temporary,
+        stop=stop,
+        observer=observer,
+    )
     return events
