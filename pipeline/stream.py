@@ -87,7 +87,8 @@ def is_temporary(error: BaseException) -> bool:
     """Whether waiting helps: the server is away, loading, out of memory or disk, or not the master."""
     if isinstance(error, redis.AuthenticationError):
         return False
-    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+    # A connection that breaks after WATCH is told as a WatchError.
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.WatchError):
         return True
     # redis-py cuts the first word off the errors it has a class for.
     if isinstance(error, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError):

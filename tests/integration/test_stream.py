@@ -415,6 +415,7 @@ def test_the_client_opens_late_and_never_retries() -> None:
     [
         (redis.ConnectionError("gone"), True),
         (redis.TimeoutError("slow"), True),
+        (redis.WatchError("A ConnectionError occurred while watching one or more keys"), True),
         (redis.exceptions.BusyLoadingError("loading"), True),
         (redis.exceptions.OutOfMemoryError("command not allowed"), True),
         (redis.exceptions.ReadOnlyError("replica"), True),
