@@ -205,3 +205,20 @@ pipeline_health = Table(
     ),
     comment="one row a consumer and minute: what it did, and the stream as it saw it",
 )
+
+hourly_rollups = Table(
+    "hourly_rollups",
+    metadata,
+    Column(
+        "hour",
+        DateTime(timezone=True),
+        primary_key=True,
+        comment="beginning of the UTC hour the row sums up",
+    ),
+    Column("player", Text, primary_key=True, comment="whose events"),
+    Column("action", Text, primary_key=True, comment="of what kind"),
+    Column("events", BigInteger, nullable=False, comment="how many"),
+    Column("xp_delta", BigInteger, nullable=False, comment="sum of their xp_delta"),
+    Column("karma_delta", BigInteger, nullable=False, comment="sum of their karma_delta"),
+    comment="game_events summed up by hour, made anew an hour at a time",
+)

@@ -1,0 +1,236 @@
+"""``python -m jobs``: wires the jobs to Redis, Postgres and the signals; each prints what it did.
+
+Exit codes: 0 done, or stopped; 1 a server cannot be used; 2 bad arguments or settings.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import redis
+import typer
+from sqlalchemy import Engine, create_engine, pool
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
+
+from jobs import release as releases
+from jobs import replay as replays
+from jobs import rollup as rollups
+from jobs import trim as trims
+from pipeline import log, settings, stream
+from pipeline.event import Reason
+from pipeline.patience import Stopped, first_line, wait_for
+from pipeline.settings import Settings, SettingsError
+from pipeline.stop import on_signals
+from pipeline.stream import Stream
+
+_YEAR_S = 31_536_000
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="What is done now and then to the data.",
+)
+
+
+@dataclass(frozen=True)
+class House:
+    """Everything a job needs to reach the pipeline."""
+
+    config: Settings
+    stop: threading.Event
+
+
+@app.command()
+def trim(
+    *,
+    keep_s: Annotated[
+        float,
+        typer.Option("--keep", min=0, max=_YEAR_S, help="Seconds of the stream that stay."),
+    ] = 3600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Drop old entries that every group of the stream has acknowledged."""
+    with _house() as house, _redis(house) as source:
+        done = trims.trim(source, keep_s)
+    _tell(done, f"Trimmed {done.entries:,} entries that all have acknowledged.", as_json=as_json)
+
+
+@app.command()
+def replay(
+    *,
+    since_s: Annotated[
+        float, typer.Option("--since", min=0, max=_YEAR_S, help="Begin so many seconds ago.")
+    ],
+    until_s: Annotated[
+        float, typer.Option("--until", min=0, max=_YEAR_S, help="End so many seconds ago.")
+    ] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Send what is on the stream again; what is stored already stays as it is."""
+    with _house() as house, _redis(house) as source:
+        now_ms = _now_ms(source)
+        done = replays.replay(
+            source, now_ms - int(since_s * 1000), now_ms - int(until_s * 1000), stop=house.stop
+        )
+    _tell(
+        done,
+        f"Sent {done.entries:,} entries again; {done.foreign:,} foreign ones were left alone"
+        f"{_ending(is_complete=done.is_complete)}",
+        as_json=as_json,
+    )
+
+
+@app.command()
+def release(
+    *,
+    reason: Annotated[
+        Reason | None, typer.Option(help="Only what was refused for this; else all.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many entries.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send quarantined entries again, to be judged anew."""
+    with _house() as house, _redis(house) as source, _postgres(house) as engine:
+        done = releases.release(engine, source, reason=reason, limit=limit, stop=house.stop)
+    _tell(
+        done,
+        f"Released {done.entries:,} entries; {done.foreign:,} foreign and {done.cut:,} cut ones"
+        f" cannot be released{_ending(is_complete=done.is_complete)}",
+        as_json=as_json,
+    )
+
+
+@app.command()
+def rollup(
+    *,
+    count: Annotated[
+        int,
+        typer.Option("--hours", min=1, max=_YEAR_S // 3600, help="So many, up to the current one."),
+    ] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Sum the events of the last hours up anew."""
+    now = datetime.now(UTC)
+    with _house() as house, _postgres(house) as engine:
+        done = rollups.rollup(engine, now - timedelta(hours=count - 1), now, stop=house.stop)
+    _tell(
+        done,
+        f"Rolled {done.hours:,} hours up into {done.rows:,} rows; {done.without_raw:,} hours have"
+        f" no raw events any more{_ending(is_complete=done.is_complete)}",
+        as_json=as_json,
+    )
+
+
+def main() -> None:
+    """Run the command; ends the process with its exit code."""
+    app(prog_name="python -m jobs")
+
+
+# --- the edge: servers that are waited for when a job starts, and end it when they go away later
+
+
+@contextmanager
+def _house() -> Iterator[House]:
+    """Settings and signals; whatever goes wrong inside is told in a sentence."""
+    try:
+        config = settings.load()
+        log.configure(config.log_format, config.log_level)
+        with on_signals() as stop:
+            yield House(config, stop)
+    except SettingsError as error:
+        raise SystemExit(_fail(str(error), code=2)) from None
+    except Stopped:
+        raise SystemExit(0) from None
+    except replays.NobodyReads as error:
+        raise SystemExit(_fail(str(error))) from None
+
+
+@contextmanager
+def _redis(house: House) -> Iterator[Stream]:
+    url = house.config.redis_url
+    if url is None:
+        raise SettingsError("REDIS_URL must name a server: set it.")
+    source = Stream(stream.connect(url))
+    try:
+        with closing(source.client):
+            wait_for(
+                "Redis",
+                source.client.ping,
+                is_temporary=stream.is_temporary,
+                stop=house.stop,
+                at_most_s=house.config.connect_timeout_s,
+            )
+            yield source
+    except redis.RedisError as error:
+        at, line = settings.shown_url(url), first_line(error)
+        raise SystemExit(_fail(f"Redis at {at} cannot be used: {line}. Run it again.")) from None
+
+
+@contextmanager
+def _postgres(house: House) -> Iterator[Engine]:
+    url = house.config.database_url
+    if url is None:
+        raise SettingsError("DATABASE_URL must name a server: set it.")
+    engine = create_engine(
+        url,
+        poolclass=pool.NullPool,
+        connect_args={"connect_timeout": 5, "tcp_user_timeout": 30_000},
+    )
+
+    def look() -> None:
+        with engine.connect():
+            pass
+
+    try:
+        wait_for(
+            "Postgres",
+            look,
+            is_temporary=lambda error: isinstance(error, OperationalError | InterfaceError),
+            stop=house.stop,
+            at_most_s=house.config.connect_timeout_s,
+        )
+        yield engine
+    except ProgrammingError as error:
+        line = first_line(error.orig)
+        if getattr(error.orig, "pgcode", None) is None:  # libpq does not understand the URL
+            raise SettingsError(f"DATABASE_URL cannot be used: {line}.") from None
+        message = f"The tables cannot be used ({line}): run `infamous migrate`."
+        raise SystemExit(_fail(message)) from None
+    except DBAPIError as error:
+        at, line = settings.shown_url(url), first_line(error.orig)
+        raise SystemExit(_fail(f"Postgres at {at} cannot be used: {line}. Run it again.")) from None
+    finally:
+        engine.dispose()
+
+
+def _now_ms(source: Stream) -> int:
+    """Redis' clock, which the entries' times were taken from."""
+    seconds, micros = source.client.time()
+    return seconds * 1000 + micros // 1000
+
+
+def _ending(*, is_complete: bool) -> str:
+    return "." if is_complete else "; it was stopped before the end."
+
+
+def _tell(done: object, sentence: str, *, as_json: bool) -> None:
+    print(json.dumps(asdict(done)) if as_json else sentence)  # type: ignore[call-overload]  # noqa: T201
+
+
+def _fail(message: str, code: int = 1) -> int:
+    log.complain(message)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Replay: a span of the stream's past flows in, the same payloads flow onto the stream once more.
+
+They come through the same door as live events, so what is stored already is dropped by the primary key,
+and what is missing is stored. Broken off anywhere, a replay may simply be run again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline import failpoint
+from pipeline.stream import Stream
+
+# Live events come first: above so many entries that nobody has read yet, a replay waits ...
+MOST_UNREAD: Final = 5000
+# ... but not for ever: where nobody reads for so long, waiting longer helps nobody.
+PATIENCE_S: Final = 60.0
+_LOOK_EVERY_S: Final = 0.1
+
+
+class NobodyReads(Exception):
+    """The entries on the stream are not read, or not fast enough for a replay on top of them."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay did. ``foreign`` entries are none of ours and were left alone."""
+
+    entries: int
+    foreign: int
+    # Whether the whole span was walked; else it was stopped before.
+    is_complete: bool
+
+
+def replay(
+    source: Stream,
+    from_ms: int,
+    to_ms: int,
+    *,
+    chunk: int = 500,
+    stop: threading.Event | None = None,
+    most_unread: int = MOST_UNREAD,
+    patience_s: float = PATIENCE_S,
+) -> Replayed:
+    """Append again what was added in a span of Unix milliseconds, both ends included.
+
+    Ends at the last entry that is there when it begins. Before each chunk it waits until at most
+    ``most_unread`` entries are unread; raises NobodyReads when that takes longer than ``patience_s``.
+    """
+    stop = stop or threading.Event()
+    sent = foreign = 0
+    for entries in source.walk(from_ms=from_ms, to_ms=to_ms, count=chunk):
+        _wait_for_room(source, most_unread, patience_s, stop)
+        if stop.is_set():
+            return Replayed(sent, foreign, is_complete=False)
+        payloads = [entry.payload for entry in entries if entry.is_event]
+        source.append(payloads)
+        sent += len(payloads)
+        foreign += len(entries) - len(payloads)
+        failpoint.reached("in_replay")
+    return Replayed(sent, foreign, is_complete=True)
+
+
+def _wait_for_room(
+    source: Stream, most_unread: int, patience_s: float, stop: threading.Event
+) -> None:
+    """Wait until few enough entries are unread, or until stopped."""
+    deadline = time.monotonic() + patience_s
+    # The server's own count will do: one that is too high only makes this wait.
+    while (unread := source.state(exact=False).undelivered) > most_unread:
+        if time.monotonic() >= deadline:
+            raise NobodyReads(
+                f"{unread:,} entries have waited unread for {patience_s:g} s: start consumers, or more"
+                " of them, and run the replay again."
+            )
+        if stop.wait(_LOOK_EVERY_S):
+            return

@@ -1,0 +1,539 @@
+"""Replay, release and rollup on real servers, whole, twice, and killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from sqlalchemy import create_engine, pool, text
+
+from consumer.load import Loader
+from jobs import rollup as rollups
+from jobs.release import Released, release
+from jobs.replay import NobodyReads, Replayed, replay
+from jobs.rollup import RolledUp, rollup
+from pipeline import failpoint
+from pipeline.event import Event, Reason, encode
+from tests.conftest import World
+from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
+from tests.unit.samples import chains, payload
+
+HOUR = timedelta(hours=1)
+Job = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def job(world: World, tmp_path: Path) -> Job:
+    """``python -m jobs`` with these arguments, and with more or other variables."""
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "jobs", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **world.environment, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
+
+
+def rows(world: World, query: str, **values: Any) -> list[dict[str, Any]]:
+    """What a query answers."""
+    with world.engine.connect() as connection:
+        return [dict(row) for row in connection.execute(text(query), values).mappings()]
+
+
+def change(world: World, statement: str, **values: Any) -> None:
+    """Change something in the database."""
+    with world.engine.begin() as connection:
+        connection.execute(text(statement), values)
+
+
+def recent(events: int, *, start_ms: int | None = None) -> list[Event]:
+    """Healthy events, of a minute ago where nothing else is said."""
+    return chains(events, start_ms=now_ms() - 60_000 if start_ms is None else start_ms)
+
+
+def encoded(events: list[Event]) -> list[bytes]:
+    """Events as they go onto the stream."""
+    return [encode(event) for event in events]
+
+
+def added(world: World) -> int:
+    """Entries ever added to the stream."""
+    count = world.source.state().added
+    assert count is not None
+    return count
+
+
+def settle(world: World) -> None:
+    """Let a worker store all that is on the stream."""
+    with working(world):
+        until(lambda: is_drained(world), "the stream to be read")
+
+
+# --- replay
+
+
+def test_a_replay_over_live_events_adds_no_row(world: World) -> None:
+    """The same payloads again, while the consumer runs: each is sent once more and stored once."""
+    world.source.append(encoded(recent(200)))
+    with working(world):
+        until(lambda: is_drained(world), "the events to be stored")
+        for times in (2, 4):  # the second run replays what the first one added, too
+            done = replay(world.source, 0, now_ms(), chunk=30, most_unread=0)
+            assert done == Replayed(100 * times, 0, is_complete=True)
+            assert added(world) == 200 * times
+            until(lambda: is_drained(world), "the replay to be stored")
+    assert world.count("game_events") == 200
+    assert world.count("quarantined_events") == 0
+
+
+def test_a_replay_brings_back_rows_that_were_lost(world: World) -> None:
+    """What a replay is for: rows that are gone come back as they were, and only those are new."""
+    world.source.append(encoded(recent(50)))
+    settle(world)
+    query = "select id, ts, player, seq, karma_total, details from game_events order by id"
+    before = rows(world, query)
+    change(world, "delete from game_events where seq > 5")
+    assert world.count("game_events") < 50
+    replay(world.source, 0, now_ms())
+    settle(world)
+    assert rows(world, query) == before
+
+
+def test_a_replay_keeps_to_its_span_and_leaves_foreign_entries_alone(world: World) -> None:
+    """Both ends are included; an entry with other fields is counted and not sent again."""
+    source = world.source
+    for entry_id, name in (
+        ("1999-9", "event"),
+        ("2000-0", "event"),
+        ("2000-1", "strange"),
+        ("2999-7", "event"),
+        ("3000-0", "event"),
+    ):
+        source.client.xadd(source.key, {name: entry_id}, id=entry_id)
+    assert replay(source, 2000, 2999) == Replayed(2, 1, is_complete=True)
+    sent = [entry.payload for page in source.walk(from_ms=10_000, to_ms=2**60) for entry in page]
+    assert sent == [b"2000-0", b"2999-7"]
+    assert replay(source, 4000, 9000) == Replayed(0, 0, is_complete=True)
+    assert replay(source, 2999, 2000) == Replayed(0, 0, is_complete=True)
+
+
+def test_a_replay_of_no_stream_is_no_error(world: World) -> None:
+    """Before the first event there is nothing to send again."""
+    assert replay(world.source, 0, now_ms()) == Replayed(0, 0, is_complete=True)
+
+
+def test_a_replay_does_not_pile_up_what_nobody_reads(world: World) -> None:
+    """Live events come first: with consumers away it stops at the bound, and says what to do."""
+    world.source.ensure_group()
+    world.source.append([b"x"] * 30)
+    with pytest.raises(NobodyReads, match=r"^40 entries .*start consumers") as caught:
+        replay(world.source, 0, now_ms(), chunk=10, most_unread=39, patience_s=0.2)
+    assert str(caught.value).endswith(".")
+    assert added(world) == 40
+
+
+def test_a_replay_goes_on_when_the_backlog_is_read(world: World) -> None:
+    """It waits for room, not only looks once."""
+    world.source.ensure_group()
+    world.source.append(encoded(recent(40)))
+    done: list[Replayed] = []
+    thread = threading.Thread(
+        target=lambda: done.append(replay(world.source, 0, now_ms(), chunk=10, most_unread=45))
+    )
+    thread.start()
+    until(lambda: added(world) == 50, "the replay to fill the room there is")
+    settle(world)
+    thread.join(10)
+    assert done == [Replayed(40, 0, is_complete=True)]
+    assert added(world) == 80
+
+
+def test_a_replay_stops_when_asked(world: World) -> None:
+    """A request to stop ends the wait for room, and the answer says that it is not all."""
+    world.source.append([b"x"] * 30)
+    stop = threading.Event()
+    timer = threading.Timer(0.1, stop.set)
+    timer.start()
+    done = replay(world.source, 0, now_ms(), chunk=10, most_unread=39, stop=stop)
+    timer.join()
+    assert done == Replayed(10, 0, is_complete=False)
+    assert added(world) == 40
+
+
+def test_a_replay_killed_in_the_middle_is_run_again(world: World, job: Job) -> None:
+    """Half a replay is harmless, and so is the whole one after it."""
+    world.source.append(encoded(recent(1200)))
+    settle(world)
+    killed = job("replay", "--since", "3600", FAILPOINT="in_replay:2")
+    assert killed.returncode == -signal.SIGKILL
+    assert added(world) == 2200
+    again = job("replay", "--since", "3600", "--json")
+    assert json.loads(again.stdout) == {"entries": 2200, "foreign": 0, "is_complete": True}
+    settle(world)
+    assert added(world) == 4400
+    assert world.count("game_events") == 1200
+    assert world.count("quarantined_events") == 0
+
+
+# --- release
+
+
+def refuse_by_the_database(world: World, events: list[Event]) -> None:
+    """Let a constraint that should not be there put some of these into the quarantine; drop it then."""
+    change(world, "alter table game_events add constraint mistake check (seq <> 2)")
+    loader = Loader(world.database_url, "test")
+    loader.store(batch_of(encoded(events)))
+    loader.close()
+    change(world, "alter table game_events drop constraint mistake")
+
+
+def quarantined(world: World) -> list[dict[str, Any]]:
+    """The quarantine, by key."""
+    return rows(world, "select * from quarantined_events order by sha256")
+
+
+def test_what_is_good_now_becomes_rows(world: World) -> None:
+    """Events refused by a mistake are released once, and stored; a second release finds nothing."""
+    refuse_by_the_database(world, recent(20))
+    assert (world.count("game_events"), world.count("quarantined_events")) == (17, 3)
+    assert release(world.engine, world.source) == Released(3, 0, 0, is_complete=True)
+    assert all(row["released_at"] is not None for row in quarantined(world))
+    settle(world)
+    assert world.count("game_events") == 20
+    assert [row["times_seen"] for row in quarantined(world)] == [1, 1, 1]
+    assert release(world.engine, world.source) == Released(0, 0, 0, is_complete=True)
+    assert added(world) == 3
+
+
+def test_what_is_still_bad_comes_back_to_its_row(world: World) -> None:
+    """The quarantine does not grow, and one release sends each row once, however fast it comes back."""
+    bad = [b"bad %d" % number for number in range(60)]
+    world.source.append(bad)
+    with working(world):
+        until(lambda: world.count("quarantined_events") == 60, "the bad ones to be refused")
+        assert release(world.engine, world.source) == Released(60, 0, 0, is_complete=True)
+        until(lambda: is_drained(world), "them to come back")
+    assert [row["times_seen"] for row in quarantined(world)] == [2] * 60
+    assert {bytes(row["raw"]) for row in quarantined(world)} == set(bad)
+
+
+def test_what_is_not_whole_or_not_ours_stays(world: World) -> None:
+    """A cut entry and a foreign one cannot be sent as they came: they are counted, never touched."""
+    world.source.client.xadd(world.source.key, {"a": "b"})
+    world.source.append([b"x" * (1024 * 1024 + 1), b"bad"])
+    settle(world)
+    before = quarantined(world)
+    assert len(before) == 3
+    only = release(world.engine, world.source, reason=Reason.NOT_AN_EVENT_ENTRY)
+    assert only == Released(0, 1, 0, is_complete=True)
+    assert quarantined(world) == before
+    assert release(world.engine, world.source) == Released(1, 1, 1, is_complete=True)
+    released = [row["reason"] for row in quarantined(world) if row["released_at"] is not None]
+    assert released == ["not_json"]
+    assert added(world) == 4
+
+
+def test_bytes_are_released_as_they_came(world: World) -> None:
+    """What stood in the field stands in it again, byte for byte."""
+    raws = [b"", b"\0\xff\r\n", b"{" * 70_000, b'{"id": 1}']
+    world.source.append(raws)
+    settle(world)
+    release(world.engine, world.source)
+    sent = [entry.payload for page in world.source.walk(from_ms=0, to_ms=2**60) for entry in page]
+    assert sorted(sent[4:]) == sorted(raws)
+
+
+def test_a_release_keeps_to_its_reason_and_its_limit(world: World) -> None:
+    """An operator may try with a few of one kind first."""
+    world.source.append([b"bad %d" % number for number in range(60)])
+    world.source.append([payload(now_ms(), v=9)])
+    settle(world)
+    by_version = release(world.engine, world.source, reason=Reason.UNKNOWN_VERSION)
+    assert by_version == Released(1, 0, 0, is_complete=True)
+    assert release(world.engine, world.source, limit=55) == Released(55, 0, 0, is_complete=True)
+    assert release(world.engine, world.source, limit=55) == Released(5, 0, 0, is_complete=True)
+    assert added(world) == 122
+
+
+def test_two_releases_share_the_work(world: World) -> None:
+    """What one has in its hands the other leaves alone, without waiting: nothing is sent twice."""
+    world.source.append([b"bad %d" % number for number in range(60)])
+    settle(world)
+    half = [row["sha256"] for row in quarantined(world)[::2]]
+    with world.engine.begin() as another:
+        another.execute(
+            text("select from quarantined_events where sha256 = any(:keys) for update"),
+            {"keys": half},
+        )
+        # Should it wait after all, it does not wait for ever.
+        impatient = create_engine(
+            world.database_url,
+            poolclass=pool.NullPool,
+            connect_args={"options": "-c lock_timeout=5s"},
+        )
+        assert release(impatient, world.source) == Released(30, 0, 0, is_complete=True)
+    assert release(world.engine, world.source) == Released(30, 0, 0, is_complete=True)
+    assert added(world) == 120
+
+
+def test_a_verdict_on_released_bytes_comes_after_the_mark(world: World) -> None:
+    """From the look to the mark a row is locked, so that the mark never covers a newer verdict."""
+    world.source.append([b"bad"])
+    settle(world)
+    free = "select sha256 from quarantined_events for update skip locked"
+    seen: list[int] = []
+    with patch.object(failpoint, "reached", lambda _: seen.append(len(rows(world, free)))):
+        release(world.engine, world.source)
+    assert seen == [0]
+    assert len(rows(world, free)) == 1
+
+
+def test_a_release_stops_when_asked(world: World) -> None:
+    """Nothing is begun after a request to stop."""
+    world.source.append([b"bad"])
+    settle(world)
+    stop = threading.Event()
+    stop.set()
+    assert release(world.engine, world.source, stop=stop) == Released(0, 0, 0, is_complete=False)
+    assert added(world) == 1
+
+
+def test_a_release_killed_before_the_mark_is_run_again(world: World, job: Job) -> None:
+    """Sent twice, marked once, stored once: a crash between the two costs a second entry, no more."""
+    refuse_by_the_database(world, recent(20))
+    killed = job("release", FAILPOINT="in_release")
+    assert killed.returncode == -signal.SIGKILL
+    assert added(world) == 3
+    assert [row["released_at"] for row in quarantined(world)] == [None] * 3
+    again = job("release", "--reason", "database", "--json")
+    assert json.loads(again.stdout) == {"entries": 3, "foreign": 0, "cut": 0, "is_complete": True}
+    settle(world)
+    assert added(world) == 6
+    assert world.count("game_events") == 20
+    assert [row["times_seen"] for row in quarantined(world)] == [1, 1, 1]
+
+
+# --- rollup
+
+ROLLUPS = "select * from hourly_rollups order by hour, player, action"
+SUMS = """
+select date_trunc('hour', ts) as hour, player, action, count(*) as events,
+       sum(xp_delta) as xp_delta, sum(karma_delta) as karma_delta
+from game_events group by 1, 2, 3 order by 1, 2, 3
+"""
+WAITING = """
+select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
+def this_hour() -> datetime:
+    """When the current hour began."""
+    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def at(hour: datetime, events: int, *, seed: int = 1) -> list[Event]:
+    """Healthy events from a time on."""
+    return chains(events, seed=seed, start_ms=int(hour.timestamp() * 1000))
+
+
+def store(world: World, events: list[Event]) -> None:
+    """Put events into the table."""
+    loader = Loader(world.database_url, "test")
+    loader.store(batch_of(encoded(events)))
+    loader.close()
+
+
+def test_a_rollup_sums_up_whole_hours(world: World) -> None:
+    """Each event counts in its own hour, also at the very edge; twice changes nothing."""
+    hour = this_hour() - 30 * HOUR
+    for begin in (hour - HOUR, hour, hour + HOUR - timedelta(milliseconds=50), hour + 2 * HOUR):
+        store(world, at(begin, 100, seed=begin.hour))
+    done = rollup(world.engine, hour - HOUR, hour + 3 * HOUR)
+    sums = rows(world, SUMS)
+    assert done == RolledUp(4, len(sums), 0, is_complete=True)
+    assert len({row["hour"] for row in sums}) == 4
+    assert rows(world, ROLLUPS) == sums
+    assert rollup(world.engine, hour - HOUR, hour + 3 * HOUR) == done
+    assert rows(world, ROLLUPS) == sums
+
+
+def test_a_rollup_follows_late_events_and_touches_no_other_hour(world: World) -> None:
+    """An hour that is rolled up again is made anew; its neighbours stay as they were made."""
+    hour = this_hour() - 5 * HOUR
+    for begin in (hour, hour + HOUR):
+        store(world, at(begin, 50))
+    rollup(world.engine, hour, hour + 2 * HOUR)
+    for begin in (hour, hour + HOUR):
+        store(world, at(begin + HOUR / 2, 50, seed=2))
+    rollup(world.engine, hour + HOUR / 4, hour + HOUR)
+    totals = "select hour, sum(events) as events from hourly_rollups group by 1 order by 1"
+    assert rows(world, totals) == [
+        {"hour": hour, "events": 100},
+        {"hour": hour + HOUR, "events": 50},
+    ]
+    change(world, "delete from game_events")
+    rollup(world.engine, hour, hour + 2 * HOUR)
+    assert world.count("hourly_rollups") == 0
+
+
+def test_hours_whose_raw_events_are_gone_keep_their_rollups(world: World) -> None:
+    """Retention drops a day's partition: rolling it up again must not wipe out what is left of it."""
+    hour = this_hour() - 48 * HOUR
+    store(world, at(hour, 50))
+    rollup(world.engine, hour, hour + HOUR)
+    before = rows(world, ROLLUPS)
+    assert before
+    change(world, f"drop table game_events_{hour:%Y%m%d}")
+    assert rollup(world.engine, hour, hour + HOUR) == RolledUp(0, 0, 1, is_complete=True)
+    assert rows(world, ROLLUPS) == before
+
+
+def test_a_rollup_reads_one_partition(world: World) -> None:
+    """An hour costs a day's partition at most, however long the history is."""
+    hour = this_hour()
+    span = {"hour": hour, "next_hour": hour + HOUR}
+    with world.engine.connect() as connection:
+        plan = connection.execute(text(f"explain {rollups.SUM_UP.text}"), span).scalars().all()
+    partitions = set(re.findall(r"game_events_\d{8}", "\n".join(plan)))
+    assert partitions == {f"game_events_{hour:%Y%m%d}"}
+
+
+def test_two_rollups_of_an_hour_wait_for_each_other(world: World) -> None:
+    """The second comes after the first has committed: no deadlock, no error, nothing doubled."""
+    hour = this_hour() - HOUR
+    store(world, at(hour, 50))
+    done: list[RolledUp] = []
+    thread = threading.Thread(
+        target=lambda: done.append(rollup(world.engine, hour, hour + HOUR)), daemon=True
+    )
+    with world.engine.begin() as first:
+        key = {"lock": rollups._LOCK, "hour_number": int(hour.timestamp()) // 3600}
+        first.execute(rollups.LOCK_HOUR, key)
+        first.execute(rollups.SUM_UP, {"hour": hour, "next_hour": hour + HOUR})
+        thread.start()
+        until(lambda: rows(world, WAITING), "the second to wait")
+    thread.join(10)
+    sums = rows(world, SUMS)
+    assert done == [RolledUp(1, len(sums), 0, is_complete=True)]
+    assert rows(world, ROLLUPS) == sums
+
+
+def test_a_rollup_killed_in_the_middle_is_run_again(world: World, job: Job) -> None:
+    """Whoever reads meanwhile sees the hour as it was, never half of it or none."""
+    hour = this_hour() - 2 * HOUR
+    store(world, at(hour, 50))
+    rollup(world.engine, hour, hour + HOUR)
+    before = rows(world, ROLLUPS)
+    store(world, at(hour + HOUR / 2, 50, seed=2))
+    killed = job("rollup", "--hours", "3", FAILPOINT="in_rollup")
+    assert killed.returncode == -signal.SIGKILL
+    assert rows(world, ROLLUPS) == before
+    again = job("rollup", "--hours", "4", "--json")
+    sums = rows(world, SUMS)
+    assert json.loads(again.stdout)["rows"] == len(sums)
+    assert rows(world, ROLLUPS) == sums != before
+
+
+def test_a_rollup_stops_when_asked(world: World) -> None:
+    """The answer says that it is not all."""
+    stop = threading.Event()
+    stop.set()
+    hour = this_hour()
+    assert rollup(world.engine, hour, hour + HOUR, stop=stop) == RolledUp(
+        0, 0, 0, is_complete=False
+    )
+
+
+def test_hours_are_those_of_utc() -> None:
+    """A half-hour zone does not move the edges, and an empty span has no hours."""
+    india = datetime.fromisoformat("2026-03-01T12:10:00+05:30")
+    ten = datetime(2026, 3, 1, 6, tzinfo=UTC)
+    assert rollups.hours(india, india + HOUR) == [ten, ten + HOUR]
+    assert rollups.hours(ten, ten + HOUR) == [ten]
+    assert rollups.hours(ten, ten) == []
+
+
+# --- the command line
+
+
+def test_a_trim_killed_in_the_middle_is_run_again(world: World, job: Job) -> None:
+    """Between two rounds of dropping there is a stream as good as any."""
+    source = world.source
+    source.ensure_group()
+    for _ in range(12):
+        source.append([b""] * 1000)
+    while page := source.read("reader", 5000, block_ms=None):
+        source.ack([entry.id for entry in page])
+    ids = source.append([b"unread"])
+    killed = job("trim", "--keep", "0", FAILPOINT="in_trim")
+    assert killed.returncode == -signal.SIGKILL
+    assert 100 < source.state().entries < 12_001
+    again = job("trim", "--keep", "0")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout.startswith("Trimmed ")
+    assert source.state().entries <= 101
+    assert [entry.id for entry in source.read("reader", 10, block_ms=None)] == ids
+    assert json.loads(job("trim", "--keep", "0", "--json").stdout) == {"entries": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("replay", "--since", "60"), "Sent 0 entries again; 0 foreign ones were left alone."),
+        (("release",), "Released 0 entries; 0 foreign and 0 cut ones cannot be released."),
+    ],
+)
+def test_a_job_says_what_it_did(job: Job, arguments: tuple[str, ...], words: str) -> None:
+    """One line for people, also when there was nothing to do."""
+    done = job(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{words}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "code", "words"),
+    [
+        (("trim",), {"REDIS_URL": ""}, 2, "REDIS_URL must name a server"),
+        (("rollup",), {"DATABASE_URL": ""}, 2, "DATABASE_URL must name a server"),
+        (("trim",), {"BATCH_ROWS": "many"}, 2, "BATCH_ROWS=many cannot be used"),
+        (("trim",), {"REDIS_URL": "redis://:secret@127.0.0.1:1/0"}, 1, "Redis at redis://@127"),
+        (("rollup",), {"DATABASE_URL": "postgresql://a:secret@127.0.0.1:1/b"}, 1, "Postgres at"),
+        (("release", "--reason", "boredom"), {}, 2, "boredom"),
+        (("replay", "--since", "-1"), {}, 2, "--since"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence(
+    job: Job, arguments: tuple[str, ...], variables: dict[str, str], code: int, words: str
+) -> None:
+    """No traceback and no password: what to do, and an exit code that says whose fault it is."""
+    ended = job(*arguments, CONNECT_TIMEOUT_S="0.1", **variables)
+    assert ended.returncode == code, ended.stderr
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "secret" not in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_a_database_without_tables_is_told(world: World, job: Job) -> None:
+    """The sentence names the command that makes them."""
+    change(world, "drop table hourly_rollups")
+    ended = job("rollup")
+    assert ended.returncode == 1
+    assert "run `infamous migrate`" in ended.stderr
+    assert "Traceback" not in ended.stderr

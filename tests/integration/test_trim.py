@@ -1,0 +1,151 @@
+"""Trim on a real stream: what everybody is done with goes, what anybody may still want stays."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from jobs.trim import Trimmed, trim
+from pipeline.stream import Stream
+from tests.conftest import World
+
+# Redis drops whole nodes of a hundred entries.
+NODE = 100
+
+
+@pytest.fixture
+def source(world: World) -> Stream:
+    """A stream with a group, and nothing on it."""
+    world.source.ensure_group()
+    return world.source
+
+
+def group(source: Stream, name: str) -> Stream:
+    """Another group that reads the same stream from its beginning."""
+    made = Stream(source.client, key=source.key, group=name)
+    made.ensure_group()
+    return made
+
+
+def add(source: Stream, entries: int) -> list[bytes]:
+    """Entries that carry little; their ids."""
+    return source.append([b"%d" % number for number in range(entries)])
+
+
+def read(source: Stream, entries: int) -> list[bytes]:
+    """Let the group's consumer read so many; the ids."""
+    return [entry.id for entry in source.read("reader", entries, block_ms=None)]
+
+
+def on_stream(source: Stream) -> list[bytes]:
+    """The ids that are there."""
+    return [entry.id for page in source.walk(from_ms=0, to_ms=2**60) for entry in page]
+
+
+def owed(source: Stream) -> list[bytes]:
+    """What the group gets when its consumer died and another takes everything over and reads on."""
+    taken: list[bytes] = []
+    claimed = source.claim("heir", idle_s=0, count=100_000)
+    assert claimed.lost == 0
+    taken += [entry.id for entry in claimed.entries]
+    while page := source.read("heir", 10_000, block_ms=None):
+        taken += [entry.id for entry in page]
+    return taken
+
+
+def test_what_all_have_acknowledged_goes(source: Stream) -> None:
+    """The stream does not grow for ever; at most a node of what may go stays, and again changes nothing."""
+    other = group(source, "other")
+    ids = add(source, 1050)
+    for reader in (source, other):
+        reader.ack(read(reader, 2000))
+    trimmed = trim(source, 0)
+    assert trimmed.entries >= 1050 - NODE
+    assert on_stream(source) == ids[trimmed.entries :]
+    assert trim(source, 0) == Trimmed(0)
+
+
+def test_what_is_young_stays(source: Stream) -> None:
+    """Acknowledged or not, the last ``keep_s`` are kept for a replay, and older ones are not."""
+    for number in range(1, 501):
+        source.client.xadd(source.key, {"event": "old"}, id=f"{number}-0")
+    ids = add(source, 500)
+    source.ack(read(source, 2000))
+    assert trim(source, 3600).entries == 500
+    assert on_stream(source) == ids
+    assert trim(source, 3600) == Trimmed(0)
+
+
+def test_a_paused_consumer_loses_nothing(source: Stream) -> None:
+    """What no consumer of a group has read stays, however much another group is done with."""
+    other = group(source, "other")
+    ids = add(source, 1000)
+    other.ack(read(other, 1000))
+    source.ack(read(source, 250))
+    assert trim(source, 0).entries == 200
+    assert owed(source) == ids[250:]
+
+
+def test_what_was_read_and_not_acknowledged_stays(source: Stream) -> None:
+    """One entry in a dead consumer's hands keeps itself, and all after it, on the stream."""
+    ids = add(source, 1000)
+    read(source, 1000)
+    source.ack(ids[:345] + ids[346:])
+    assert trim(source, 0).entries == 300
+    assert owed(source) == [ids[345]]
+
+
+def test_a_group_that_never_read_keeps_everything(source: Stream) -> None:
+    """A group made at the beginning is owed all that is there."""
+    other = group(source, "other")
+    ids = add(source, 500)
+    source.ack(read(source, 500))
+    assert trim(source, 0) == Trimmed(0)
+    assert owed(other) == ids
+
+
+def test_without_a_group_nothing_goes(world: World) -> None:
+    """A stream nobody reads yet waits for its first reader; no stream at all is no error."""
+    assert trim(world.source, 0) == Trimmed(0)
+    ids = add(world.source, 500)
+    assert trim(world.source, 0) == Trimmed(0)
+    world.source.ensure_group()
+    assert owed(world.source) == ids
+
+
+def test_a_deleted_entry_that_is_pending_does_no_harm(source: Stream) -> None:
+    """Somebody's XDEL leaves an id on the pending list: trimming stops there and forgets nothing."""
+    ids = add(source, 500)
+    read(source, 500)
+    source.ack(ids[:200] + ids[201:])
+    source.client.xdel(source.key, ids[200])
+    assert trim(source, 0).entries == 200
+    assert source.state().pending == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_group_ever_misses_an_entry(source: Stream, seed: int) -> None:
+    """Two groups that read and acknowledge by chance, trims in between: each gets every entry."""
+    chance = random.Random(seed)
+    groups = {"postgres": source, "other": group(source, "other")}
+    added: list[bytes] = []
+    pending: dict[str, list[bytes]] = {name: [] for name in groups}
+    acknowledged: dict[str, list[bytes]] = {name: [] for name in groups}
+    trimmed = 0
+    for _ in range(30):
+        added += add(source, chance.randrange(300))
+        for name, reader in groups.items():
+            pending[name] += read(reader, chance.randrange(1, 400))
+            if chance.random() < 0.3:
+                chance.shuffle(pending[name])
+            done = chance.randrange(len(pending[name]) + 1)
+            reader.ack(pending[name][:done])
+            acknowledged[name] += pending[name][:done]
+            del pending[name][:done]
+        trimmed += trim(source, 0).entries
+    assert on_stream(source) == added[trimmed:]
+    for name, reader in groups.items():
+        assert sorted(acknowledged[name] + owed(reader)) == sorted(added)
+        reader.ack(added)
+    assert trim(source, 0).entries + trimmed >= len(added) - NODE
