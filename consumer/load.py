@@ -67,7 +67,9 @@ on conflict (sha256) do update set
     last_seen_at = now(),
     reason = excluded.reason,
     detail = excluded.detail,
-    entry_id = excluded.entry_id
+    entry_id = excluded.entry_id,
+    -- It was sent again and is refused again: it can be released once more.
+    released_at = null
 """
 ENSURE_PARTITIONS: Final = "select ensure_game_events_partitions(%s, %s)"
 # Counts are added to the row and never written over it: with the transaction that stores the batch they

@@ -34,6 +34,8 @@ FIRST: Final = b"0-0"
 BLOCK_MS: Final = 1000
 # Longer than any blocked read: a server that says nothing for this long is away.
 _SOCKET_TIMEOUT_S: Final = 5.0
+# The second part of an entry's id goes up to this.
+_MAX_NUMBER: Final = 2**64 - 1
 # Exact counting stops here; beyond it a number is marked as an estimate.
 _COUNT_LIMIT: Final = 20_000
 _COUNT_LIMIT_BYTES: Final = 16 * 1024 * 1024
@@ -407,7 +409,7 @@ class Stream:
         newest = self._run("XREVRANGE", self.key, "+", "-", "COUNT", 1)
         if not newest:
             return
-        last = min(_order(_text(newest[0][0])), (to_ms, 2**64 - 1))
+        last = min(_order(_text(newest[0][0])), (to_ms, _MAX_NUMBER))
         start, end = str(max(from_ms, 0)), "{}-{}".format(*last)
         while page := self._run("XRANGE", self.key, start, end, "COUNT", count):
             yield [_entry(raw) for raw in page]
@@ -433,7 +435,8 @@ class Stream:
     def _oldest_needed(self, keep_s: float) -> str | None:
         """The first entry that a group, or whoever asked to keep so much, may still want."""
         try:
-            groups = [_text(group["name"]) for group in self.client.xinfo_groups(self.key)]
+            # Other people's groups are called as they like: their names stay bytes.
+            groups = [group["name"] for group in self.client.xinfo_groups(self.key)]
             with self.client.pipeline(transaction=True) as pipe:
                 pipe.time()
                 pipe.xinfo_groups(self.key)
@@ -444,12 +447,12 @@ class Stream:
             if "no such key" in str(error) or "NOGROUP" in str(error):
                 return None
             raise
-        if not groups or {_text(info["name"]) for info in infos} != set(groups):
+        if not groups or {info["name"] for info in infos} != set(groups):
             return None  # one came or went just now: the next trim knows it
         needed = [(max(0, seconds * 1000 + micros // 1000 - int(keep_s * 1000)), 0)]
         for info in infos:
             ms, number = _order(_text(info["last-delivered-id"]))
-            needed.append((ms, number + 1))
+            needed.append((ms, number + 1) if number < _MAX_NUMBER else (ms + 1, 0))
         needed += [_order(_text(one["min"])) for one in pending if one["pending"]]
         return "{}-{}".format(*min(needed))
 

@@ -231,6 +231,8 @@ def test_what_is_still_bad_comes_back_to_its_row(world: World) -> None:
         assert release(world.engine, world.source) == Released(60, 0, 0, is_complete=True)
         until(lambda: is_drained(world), "them to come back")
     assert [row["times_seen"] for row in quarantined(world)] == [2] * 60
+    # Refused since it was sent: it may be released once more.
+    assert [row["released_at"] for row in quarantined(world)] == [None] * 60
     assert {bytes(row["raw"]) for row in quarantined(world)} == set(bad)
 
 

@@ -149,3 +149,20 @@ def test_no_group_ever_misses_an_entry(source: Stream, seed: int) -> None:
         assert sorted(acknowledged[name] + owed(reader)) == sorted(added)
         reader.ack(added)
     assert trim(source, 0).entries + trimmed >= len(added) - NODE
+
+
+def test_groups_called_as_they_like_are_reckoned_with(source: Stream) -> None:
+    """A foreign group whose name is no text neither stops the trim nor loses what it has not read."""
+    add(source, 300)
+    source.client.xgroup_create(source.key, b"\xff\xfe", id="0")
+    source.ack(read(source, 300))
+    assert trim(source, 0) == Trimmed(0)
+    source.client.xgroup_destroy(source.key, b"\xff\xfe")
+    assert trim(source, 0).entries >= 300 - NODE
+
+
+def test_the_last_number_of_a_millisecond(source: Stream) -> None:
+    """An id that ends in the largest number has a successor in the next millisecond."""
+    source.client.xadd(source.key, {"event": "x"}, id=f"5-{2**64 - 1}")
+    source.ack(read(source, 1))
+    assert trim(source, 0).entries in {0, 1}
