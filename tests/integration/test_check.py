@@ -132,7 +132,9 @@ def scene(world: World, tmp_path: Path) -> Scene:
         without("ts", "details", "seq", ms=ms, number=4),
         payload(ms, 5, ts=None, details=None, seq=None, combo=1.50),
         payload(ms, 6, details={}, seq=None),
-        json.dumps(fields(ms, 7, id=str(uuid7(ms, 7)).upper(), seq=None), indent="\t").encode(),
+        json.dumps(fields(ms, 7, id=str(uuid7(ms, 7)).upper(), seq=None), indent="\t")
+        .encode()
+        .replace(b"\n", b"\r\n"),
         # Rounded, the last digits would be a millisecond more.
         changed_text(payload(ms, 8, seq=None), "+00:00", "9996Z"),
         payload(ms, 9, seq=None, v=1, xp_delta=-(2**31), action="ability_upgrade"),
@@ -337,6 +339,18 @@ def test_poison_in_the_table_is_found(scene: Scene) -> None:
         stored=SOUND.stored + 1,
         quarantined=SOUND.quarantined - 1,
     )
+
+
+def test_poison_under_the_id_of_an_event_is_not_taken_for_it(scene: Scene) -> None:
+    """The event's own row is no excuse for poison that is missing, and no poison in the table."""
+    poison = changed_text(scene.event, '"Guardian"', '"King"')
+    scene.journal("copy.1", poison, expected="bad_rank")
+    scene.store(poison)
+    assert scene.check().passed
+    scene.run("delete from quarantined_events where sha256 = sha256(:raw)", raw=poison)
+    scene.settle()
+    more = {name: getattr(SOUND, name) + 1 for name in ("attempted", "acknowledged")}
+    assert_found(scene, "acknowledged poison not quarantined: 1", missing=1, **more)
 
 
 # The stored event is "Zeke" recharging from a car: what is set, what is told, and rules broken with it.
