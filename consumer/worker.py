@@ -111,7 +111,8 @@ class Worker:
                 return claimed
         # With a batch in hand nobody waits for more, and who may be behind looks for what it missed.
         if not batch.ids and time.monotonic() < self._caught_up_until_s:
-            entries = self._redis(lambda: self.source.read(self.name, room))
+            block_ms = stream.BLOCK_MS
+            entries = self._redis(lambda: self.source.read(self.name, room, block_ms=block_ms))
         else:
             delivered = self._redis(lambda: self.source.read_behind(self.name, room))
             self.tally.found_lost(delivered.lost)

@@ -141,7 +141,9 @@ class Outbox:
             pipe.hset(PRODUCER, items=_items(notes))
             try:
                 pipe.execute()
-            except redis.WatchError:
+            except redis.WatchError as error:
+                if isinstance(error.__context__, redis.ConnectionError | redis.TimeoutError):
+                    raise  # the line broke, and redis-py says it so: whoever waits for Redis paces this
                 # Either another producer, or our own earlier attempt that was long on its way.
                 return self.send(parcel)
         return self._arrived(parcel)

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from unittest.mock import patch
 
 import psycopg2
 import pytest
+import redis
 from structlog.testing import capture_logs
 
 from consumer import load
@@ -125,8 +127,16 @@ def test_a_postgres_that_says_nothing_is_given_up(
 ) -> None:
     """The loader does not wait for ever, and stores the batch once when the line is good again."""
     batch = batch_of(good(50))
-    with to_postgres.imposed(Toxic.BLACK_HOLE), pytest.raises(psycopg2.Error) as caught:
+    rescue = threading.Timer(20, to_postgres.lift)  # no signal ends a wait in libpq
+    rescue.start()
+    began_s = time.monotonic()
+    to_postgres.impose(Toxic.BLACK_HOLE)
+    with pytest.raises(psycopg2.Error) as caught:
         loader.store(batch)
+    assert time.monotonic() - began_s < 15
+    rescue.cancel()
+    rescue.join()
+    to_postgres.lift()
     assert load.is_temporary(caught.value)
     assert to_postgres.hits[Toxic.BLACK_HOLE] > 0
     assert loader.store(batch).rows == world.count("game_events") == 50
@@ -239,6 +249,19 @@ def test_exec_is_lost(world: World, to_redis: Proxy, outbox: Outbox, drop: Toxic
     assert world.client.hget(PRODUCER, "sent") == b"7"
 
 
+def test_every_exec_is_lost(world: World, to_redis: Proxy, outbox: Outbox) -> None:
+    """A line that swallows every EXEC is an outage: one attempt a call, and whoever waits sets the pace."""
+    players = population(7, 2, now_ms(), 0)
+    parcel = pack([step(players[0], now_ms())], players)
+    with to_redis.imposed(Toxic.DROP_REQUEST, when=lambda chunk: b"EXEC" in chunk):
+        with pytest.raises(redis.RedisError) as caught:
+            outbox.send(parcel)
+        assert to_redis.hits[Toxic.DROP_REQUEST] == 1
+    assert stream.is_temporary(caught.value)
+    send(outbox, parcel)
+    assert on_stream(world) == parcel.payloads
+
+
 @pytest.mark.parametrize("drop", DROPS)
 def test_a_large_parcel_is_lost(world: World, to_redis: Proxy, outbox: Outbox, drop: Toxic) -> None:
     """The same when it is lost from its beginning, while most of it is still to be sent."""
@@ -259,9 +282,9 @@ def test_a_worker_on_bad_lines(
     world: World, far: World, to_redis: Proxy, to_postgres: Proxy, drop: Toxic
 ) -> None:
     """Whatever is lost, of either server: every event is one row, every bad entry is in quarantine."""
-    world.source.append([*good(500), *[b"bad %d" % number for number in range(20)]])
+    world.source.append([*good(300), *[b"bad %d" % number for number in range(20)]])
     database_url = postgres_through(to_postgres, world.database_url)
-    limits = Limits(50, 10**6, 0.1, read=25)
+    limits = Limits(100, 10**6, 0.1, read=50)
     to_redis.impose(drop, share=0.05, dice=random.Random(1))
     to_postgres.impose(drop, share=0.05, dice=random.Random(1))
     with (
@@ -274,7 +297,7 @@ def test_a_worker_on_bad_lines(
         to_redis.lift()
         to_postgres.lift()
         world.source.append(good(1))
-        until(lambda: world.count("game_events") == 501, "the worker to be back")
+        until(lambda: world.count("game_events") == 301, "the worker to be back")
         until(lambda: is_drained(world), "the stream to drain")
-    assert world.count("game_events") == 501
+    assert world.count("game_events") == 301
     assert world.count("quarantined_events") == 20
