@@ -266,6 +266,12 @@ def far(world: World, proxy: Proxy, tmp_path: Path) -> Iterator[Stream]:
     client.close()
 
 
+def send(outbox: Outbox, parcel: Parcel) -> None:
+    """Send it as a producer does, however often that takes."""
+    with capture_logs():
+        wait_for("Redis", lambda: outbox.send(parcel), is_temporary=stream.is_temporary, stop=STAY)
+
+
 @pytest.mark.parametrize(
     "drops", [["reply"], ["request"], ["reply", "reply"], ["request", "reply", "request"]]
 )
@@ -279,11 +285,10 @@ def test_a_dropped_connection_neither_loses_nor_doubles(
     outbox.send(pack(play(players, 2), players))
     proxy.drops = list(drops)
     parcel = pack(play(players, 6), players)
-    with capture_logs():
-        wait_for("Redis", lambda: outbox.send(parcel), is_temporary=stream.is_temporary, stop=STAY)
+    send(outbox, parcel)
     assert len(proxy.drops) < len(drops)
     assert len(on_stream(world)) == sent(world) == 8
-    outbox.send(pack(play(players, 2), players))
+    send(outbox, pack(play(players, 2), players))
     seqs = [(event["player"], event["seq"]) for event in map(json.loads, on_stream(world))]
     assert len(set(seqs)) == len(seqs) == 10
 
@@ -356,7 +361,7 @@ def test_a_parcel_found_to_have_arrived_is_acknowledged(
     players = population(SEED, 2, now_ms(), 0)
     parcel = pack(play(players, 4), players)
     proxy.drops = ["reply"]
-    outbox.send(parcel)
+    send(outbox, parcel)
     assert proxy.drops == []
     assert on_stream(world) == parcel.payloads
     assert noted(tmp_path) == [*tries(parcel), Ack(parcel.token)]
