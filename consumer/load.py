@@ -187,14 +187,16 @@ class Loader:
 
         The health table's row is written with it.
         """
+        # Each further attempt is made outside the handler of the one before: see _insert_in_parts.
         try:
             return self._transaction(lambda cursor: self._store(cursor, batch, notes))
         except psycopg2.Error as error:
-            if _is_without_partition(error):  # it was dropped, or detached, since it was made
-                self._days.clear()
-                return self._transaction(lambda cursor: self._store(cursor, batch, notes))
-            if not _is_about_a_row(error):
+            lacks_partition = _is_without_partition(error)
+            if not lacks_partition and not _is_about_a_row(error):
                 raise
+        if lacks_partition:  # it was dropped, or detached, since it was made
+            self._days.clear()
+            return self._transaction(lambda cursor: self._store(cursor, batch, notes))
         # One row spoils a COPY: look for it.
         return self._transaction(lambda cursor: self._store_in_parts(cursor, batch, notes))
 
@@ -333,17 +335,21 @@ def _insert_in_parts(
     except psycopg2.Error as error:
         if not _is_about_a_row(error):
             raise
-        cursor.execute("rollback to savepoint part")
-        if len(events) == 1:
-            # The server's message holds the row's values: only its code is kept.
-            detail = f"Postgres refused the row with SQLSTATE {error.pgcode}"
-            return 0, [Refusal(sources[0], Reason.DATABASE, detail)]
-        half = len(events) // 2
-        rows, refusals = _insert_in_parts(cursor, events[:half], sources[:half])
-        more_rows, more_refusals = _insert_in_parts(cursor, events[half:], sources[half:])
-        return rows + more_rows, refusals + more_refusals
-    cursor.execute("delete from incoming")
-    return rows, []
+        code = error.pgcode
+    else:
+        cursor.execute("delete from incoming")
+        return rows, []
+    # Out of the handler: while an error is being handled, psycopg2 prints it, the row's values and all,
+    # when the connection breaks during the next COPY.
+    cursor.execute("rollback to savepoint part")
+    if len(events) == 1:
+        # The server's message holds the row's values: only its code is kept.
+        detail = f"Postgres refused the row with SQLSTATE {code}"
+        return 0, [Refusal(sources[0], Reason.DATABASE, detail)]
+    half = len(events) // 2
+    rows, refusals = _insert_in_parts(cursor, events[:half], sources[:half])
+    more_rows, more_refusals = _insert_in_parts(cursor, events[half:], sources[half:])
+    return rows + more_rows, refusals + more_refusals
 
 
 def _quarantine(cursor: Cursor, refusals: Sequence[Refusal]) -> None:
