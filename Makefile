@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup up test lint format lock clean
+.PHONY: help setup up prove test lint format lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -33,6 +33,9 @@ setup: $(VENV)/.runtime  ## the environment, in .venv/
 
 up: setup  ## the whole pipeline on this machine, on servers of its own where none are named
 	@exec $(BIN)/infamous up $(ARGS)
+
+prove: setup  ## ill-treat a pipeline of its own for a minute and account for every event
+	@exec $(BIN)/infamous prove $(ARGS)
 
 test: $(VENV)/.dev  ## all tests, against real servers that they start themselves
 	$(BIN)/python -m pytest $(ARGS)

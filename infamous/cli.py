@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import random
 import re
 import signal
 import sys
@@ -20,6 +21,7 @@ from uuid import UUID
 
 import redis
 import typer
+from rich.console import Console
 from sqlalchemy import Engine, create_engine, pool
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
@@ -32,12 +34,22 @@ from infamous import trace as traces
 from infamous import up as ups
 from infamous.children import ChildFailed
 from infamous.embedded import servers
+from infamous.prove import run as proofs
+from infamous.prove.faults import Kind
 from pipeline import log, settings, stream
 from pipeline.patience import first_line
 from pipeline.settings import Settings, SettingsError
 from pipeline.stream import Stream
 from producer import history
-from producer.__main__ import DEFAULT_PLAYERS, DEFAULT_SEED, History, Players, Rate, Seed
+from producer.__main__ import (
+    DEFAULT_PLAYERS,
+    DEFAULT_SEED,
+    History,
+    MetricsPort,
+    Players,
+    Rate,
+    Seed,
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -118,8 +130,10 @@ def produce(**options: Any) -> None:  # noqa: D103  # the text is the wrapped on
 
 
 @app.command()
-def consume() -> None:
+def consume(*, metrics_port: MetricsPort = None) -> None:
     """Store events from the stream until stopped. Start as many as you like."""
+    if metrics_port is not None:
+        os.environ["METRICS_PORT"] = str(metrics_port)
     with _stoppable(), _house() as house:
         if house.config.database_url is None:  # a database of ours may be brand-new
             schema.migrate(house.engine)
@@ -170,13 +184,63 @@ def trace(
     raise SystemExit(0 if found.is_found else 1)
 
 
+def _faults(text: str | None) -> tuple[Kind, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(Kind(name.strip()) for name in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text} is not understood: name some of {', '.join(Kind)}."
+        ) from None
+
+
+@app.command()
+def prove(
+    *,
+    seconds: Annotated[
+        float, typer.Option(min=5, max=86_400, help="How long; from 45 on, every class of fault.")
+    ] = 60,
+    seed: Annotated[int | None, typer.Option(help="The same seed, the same faults.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=16, help="Consumer processes.")] = 4,
+    rate: Annotated[
+        float, typer.Option(min=10, max=100_000, help="Events a second.")
+    ] = proofs.DEFAULT_RATE,
+    control: Annotated[
+        proofs.Control | None, typer.Option(help="Break a promise, to see that it is noticed.")
+    ] = None,
+    faults: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Only these classes of fault.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the data, journals and logs.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ill-treat a pipeline of its own on purpose, and account for every event."""
+    seed = random.randrange(2**31) if seed is None else seed  # noqa: S311  # nothing secret
+    console = Console(stderr=True, highlight=False, markup=False) if as_json else ups.console()
+    options = proofs.Options(seconds, seed, workers, rate, control, _faults(faults), keep)
+    outcome = proofs.prove(options, console)
+    if as_json:
+        _print_json(outcome.as_json())
+    else:
+        console.print("\n".join(outcome.lines()))
+    raise SystemExit(0 if outcome.is_proven else 1)
+
+
 def main() -> None:
     """Run the command; whatever is wrong is told in a sentence."""
     try:
         app()
     except (SettingsError, history.BadDays) as error:
         _end(str(error), code=2)
-    except (servers.ServerError, schema.NewerSchema, ups.AlreadyUp, ChildFailed) as error:
+    except (
+        servers.ServerError,
+        schema.NewerSchema,
+        ups.AlreadyUp,
+        ChildFailed,
+        stream.Evicts,
+        proofs.Interrupted,
+    ) as error:
         _end(str(error))
     except ProgrammingError as error:
         if getattr(error.orig, "pgcode", None) is None:  # libpq does not understand the URL

@@ -1,0 +1,556 @@
+"""``infamous prove``: a seed and a length flow in; the pipeline is ill-treated; an outcome flows out.
+
+Everything is the run's own: a folder, servers, processes. The processes reach the servers through proxies
+that can be told to misbehave; the harness itself goes past them, by the sockets.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+from rich.console import Console
+from rich.live import Live
+from sqlalchemy import Engine, create_engine, pool, text
+from sqlalchemy.exc import DBAPIError
+
+from infamous import schema
+from infamous.embedded.folder import ServerError
+from infamous.prove import servers, view
+from infamous.prove.actors import Actors
+from infamous.prove.check import Account, check
+from infamous.prove.crew import STOP_S, Crew, Fate, Member, Role
+from infamous.prove.faults import WHOLE_S, Kind, plan
+from infamous.prove.poison import REASONS, REFUSED_BY_DATABASE
+from infamous.prove.proxy import proxies
+from infamous.prove.stage import Done, Stage
+from pipeline import failpoint, stream
+from pipeline.settings import Settings
+from pipeline.stop import on_signals
+from pipeline.stream import Stream
+from producer import journal
+
+DEFAULT_RATE: Final = 8000.0
+CLAIM_AFTER_S: Final = 2.0
+PLAYERS: Final = 200
+# Each of its events costs the producer a parcel that is made in vain.
+RIVAL_RATE: Final = 5.0
+STRANGER_RATE: Final = 300.0
+POISON_SHARE: Final = 0.02
+DRAIN_S: Final = 60.0
+
+_PRODUCERS: Final = (Role.PRODUCER, Role.RIVAL)
+_POLL_S: Final = 0.02
+_START_S: Final = 30.0
+# Acts that began late may go on for so long after the time is up.
+_OVERTIME_S: Final = 60.0
+# Killing a dozen processes and stopping two servers.
+_GRACE_S: Final = 20.0
+_LOOK_EVERY_S: Final = 0.5
+_LINE_EVERY_S: Final = 5.0
+_RATE_WINDOW_S: Final = 5.0
+
+# What one kind of poison is refused for: no rule of the consumers' knows it.
+REFUSE_PLAYERS: Final = f"""
+alter table game_events add constraint refused_by_proof
+check (not starts_with(player, '{REFUSED_BY_DATABASE}'))
+"""
+DROP_UNIQUE_KEY: Final = "alter table game_events drop constraint game_events_pkey"
+COUNT: Final = text("""
+select coalesce(sum(stored), 0)::bigint, coalesce(sum(quarantined), 0)::bigint from pipeline_health
+""")
+LIMIT_LOOK: Final = text("set local statement_timeout = '500ms'; set local lock_timeout = '100ms'")
+
+
+class Control(StrEnum):
+    """A promise broken on purpose, to see that a run then fails."""
+
+    ACKNOWLEDGE_FIRST = "acknowledge-first"
+    NO_UNIQUE_KEY = "no-unique-key"
+
+
+# What brings each to light within seconds.
+_EXPOSING: Final = {
+    Control.ACKNOWLEDGE_FIRST: (Kind.WORKER_KILLED, Kind.TABLE_LOCKED),
+    Control.NO_UNIQUE_KEY: (
+        Kind.POSTGRES_REPLIES_DROPPED,
+        Kind.BACKENDS_TERMINATED,
+        Kind.WORKER_PAUSED,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for."""
+
+    seconds: float
+    seed: int
+    workers: int
+    rate: float
+    control: Control | None = None
+    # None: every class, each of which must then take effect if there is time for all.
+    faults: tuple[Kind, ...] | None = None
+    keep: bool = False
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The classes of fault that this run has."""
+        if self.faults is not None:
+            return self.faults
+        return tuple(Kind) if self.control is None else _EXPOSING[self.control]
+
+    @property
+    def command(self) -> str:
+        """What runs the same again."""
+        words = (
+            f"infamous prove --seconds {self.seconds:g} --seed {self.seed} --workers {self.workers}"
+        )
+        if self.rate != DEFAULT_RATE:
+            words += f" --rate {self.rate:g}"
+        if self.control is not None:
+            words += f" --control {self.control}"
+        if self.faults is not None:
+            words += f" --faults {','.join(self.faults)}"
+        return words
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every class has to take effect."""
+        return self.faults is None and self.control is None and self.seconds >= WHOLE_S
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run."""
+
+    options: Options
+    log: list[Done]
+    account: Account
+    # None: not within DRAIN_S.
+    drained_s: float | None
+    # Everything that is wrong, in sentences; the account's own problems among it.
+    problems: list[str]
+    # How long each phase took.
+    durations_s: dict[str, float]
+    # Where everything still is, if it was kept.
+    folder: Path | None
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def lines(self) -> list[str]:
+        """The faults by class, the account, and the verdict."""
+        lines = [*view.fault_log(self.log), "", view.account_line(self.account, self.drained_s)]
+        if self.is_proven:
+            lines.append("PROVEN")
+        else:
+            lines += [f"- {problem}" for problem in self.problems]
+            lines.append(f"NOT PROVEN: run it again with {self.options.command}")
+        if self.folder is not None:
+            lines.append(f"Data, journals and logs are in {self.folder}.")
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, for scripts."""
+        effects = [one.kind for one in self.log if one.effect is not None]
+        ran_s = self.durations_s["ran"]
+        return {
+            "proven": self.is_proven,
+            "seed": self.options.seed,
+            "options": asdict(self.options),
+            "account": asdict(self.account) | {"passed": self.account.passed},
+            "drained_s": None if self.drained_s is None else round(self.drained_s, 3),
+            "problems": self.problems,
+            "faults": {kind: effects.count(kind) for kind in self.options.kinds},
+            "fault_log": [asdict(one) for one in self.log],
+            "stored_per_s": round(self.account.stored / ran_s, 1),
+            "durations_s": self.durations_s,
+            "folder": None if self.folder is None else str(self.folder),
+        }
+
+
+class Interrupted(Exception):
+    """The run was asked to end before its time; prove() says what is left of it."""
+
+
+def prove(options: Options, console: Console) -> Outcome:
+    """Run it, with a view of it on the console; nothing is left running, however it ends.
+
+    The folder stays where the outcome is bad, or an error came. Raises Interrupted and ServerError.
+    """
+
+    home: Path | None = None
+
+    def cut_short() -> None:
+        """The stop itself takes too long: the servers and processes die with this one."""
+        if console.is_terminal:
+            console.set_alt_screen(False)
+            console.show_cursor(True)
+        if home is not None and not options.keep:
+            shutil.rmtree(home, ignore_errors=True)
+        os._exit(1)
+
+    with on_signals(_GRACE_S, cut_short) as stop:
+        home = Path(tempfile.mkdtemp(prefix="infamous-prove-"))
+        is_wanted = True
+        try:
+            with ExitStack() as stack:
+                outcome = Run(options, console, stop, home, stack).run()
+            is_wanted = options.keep or not outcome.is_proven
+        except Interrupted:
+            is_wanted = options.keep
+            left = f"everything is in {home}" if options.keep else "nothing was left behind"
+            raise Interrupted(f"Stopped before the end: nothing is proven, and {left}.") from None
+        finally:
+            if not is_wanted:
+                shutil.rmtree(home, ignore_errors=True)
+    return outcome
+
+
+@dataclass
+class _Figures:
+    """What is shown of the stream and the tables; the last that was seen."""
+
+    added: int = 0
+    stored: int = 0
+    quarantined: int = 0
+    waiting: int = 0
+    away: str | None = None
+    seen: deque[tuple[float, int, int]] = field(default_factory=deque)
+
+    def rate(self, place: int) -> float:
+        """Events a second over the last seconds: 1 is into the stream, 2 is out of it."""
+        if len(self.seen) < 2:
+            return 0.0
+        first, last = self.seen[0], self.seen[-1]
+        return (last[place] - first[place]) / (last[0] - first[0])
+
+
+class Run:
+    """One run."""
+
+    def __init__(
+        self,
+        options: Options,
+        console: Console,
+        stop: threading.Event,
+        home: Path,
+        stack: ExitStack,
+    ) -> None:
+        """What is entered on the stack is what the run leaves behind when it is over: nothing."""
+        self.options, self.console, self.stop, self.home = options, console, stop, home
+        self.journals = home / "journals"
+        self.durations_s: dict[str, float] = {}
+        self.figures = _Figures()
+        self.phase = "starting"
+        self._began_s = time.monotonic()
+        self._show_due_s = 0.0
+        self._look_due_s = 0.0
+        self._live: Live | None = None
+
+        owned = stack.enter_context(servers.running(home))
+        redis_line, postgres_line = stack.enter_context(
+            proxies(owned.redis_socket, owned.postgres_socket)
+        )
+        self.journals.mkdir()
+        self.engine = _engine(owned.postgres.url)
+        self.source = Stream(stream.connect(owned.redis.url))
+        stack.enter_context(closing(self.source.client))
+        self.crew = Crew(_environment(redis_line.port, postgres_line.port), home / "log")
+        stack.callback(self.crew.close)
+        actors = Actors(
+            self.crew,
+            owned,
+            {"redis": redis_line, "postgres": postgres_line},
+            self.engine,
+            self.source.client,
+            self._start_one,
+            options.workers,
+        )
+        self.stage = Stage(plan(options.seed, options.seconds, options.kinds), actors.act)
+        stack.callback(self.stage.close)
+
+    def run(self) -> Outcome:
+        """From the empty servers to the account. Raises Interrupted."""
+        self.console.print(f"Seed {self.options.seed}, {self.options.seconds:g} s.")
+        with self._timed("started"):
+            self._prepare()
+            self._start()
+        problems: list[str] = []
+        with self._shown():
+            with self._timed("ran"):
+                problems += self._ill_treat()
+            with self._timed("stopped senders"):
+                self._stop(Role.STRANGER, *_PRODUCERS)
+            drained_s = self._drain()
+            with self._timed("rolled up"):
+                problems += self._roll_up()
+            with self._timed("stopped workers"):
+                self._stop(Role.WORKER)
+        with self._timed("checked"):
+            account = check(self.engine, self.source, self.journals, say=self._say)
+        problems += self._judged(account, drained_s)
+        is_kept = self.options.keep or bool(problems)
+        return Outcome(
+            options=self.options,
+            log=self.stage.log,
+            account=account,
+            drained_s=drained_s,
+            problems=problems,
+            durations_s=self.durations_s,
+            folder=self.home if is_kept else None,
+        )
+
+    # --- before
+
+    def _prepare(self) -> None:
+        schema.migrate(self.engine)
+        with self.engine.begin() as connection:
+            connection.execute(text(REFUSE_PLAYERS))
+            if self.options.control is Control.NO_UNIQUE_KEY:
+                connection.execute(text(DROP_UNIQUE_KEY))
+
+    def _start(self) -> None:
+        """Everybody to work; the workers first, so that nothing waits when the clock begins to run."""
+        for _ in range(self.options.workers):
+            self._start_one(Role.WORKER)
+        self._wait_for_work(Role.WORKER)
+        for role in _PRODUCERS:
+            self._start_one(role)
+        if Kind.POISON in self.options.kinds:
+            self._start_one(Role.STRANGER)
+        self._wait_for_work(*_PRODUCERS)
+
+    def _start_one(self, role: Role) -> Member:
+        journal_file = str(self.journals / f"{self.crew.next_name(role)}.journal")
+        seed, options = str(self.options.seed), self.options
+        players = ("--players", str(PLAYERS), "--seed", seed, "--journal", journal_file)
+        match role:
+            case Role.WORKER if options.control is Control.ACKNOWLEDGE_FIRST:
+                return self.crew.start(role, "infamous.prove.saboteur")
+            case Role.WORKER:
+                return self.crew.start(role, "consumer")
+            case Role.PRODUCER:
+                return self.crew.start(role, "producer", "--rate", str(options.rate), *players)
+            case Role.RIVAL:
+                return self.crew.start(role, "producer", "--rate", str(RIVAL_RATE), *players)
+            case Role.STRANGER:
+                return self.crew.start(
+                    role,
+                    *("infamous.prove.stranger", "--redis-url", self.crew.environment["REDIS_URL"]),
+                    *("--rate", str(STRANGER_RATE), "--poison-share", str(POISON_SHARE)),
+                    *("--seed", seed, "--journal", journal_file),
+                )
+            case Role.JOB:
+                return self.crew.start(role, "jobs", "rollup", fate=Fate.ENDS)
+
+    def _wait_for_work(self, *roles: Role) -> None:
+        deadline_s = time.monotonic() + _START_S
+        while any(not member.is_at_work for member in self.crew.living(*roles)):
+            if time.monotonic() > deadline_s:
+                raise ServerError(
+                    f"The {roles[0]}s did not start within {_START_S:.0f} s: see {self.crew.logs}."
+                )
+            self._turn()
+
+    # --- the time in between
+
+    def _ill_treat(self) -> list[str]:
+        """Act the plan out; returns what is wrong with that."""
+        self.phase, self._began_s = "ill-treated", time.monotonic()
+        while (elapsed_s := self._elapsed_s()) < self.options.seconds or not self.stage.is_empty:
+            if elapsed_s > self.options.seconds + _OVERTIME_S:
+                late = ", ".join(self.stage.acting)
+                return [f"{late} did not come to an end within {_OVERTIME_S:.0f} s"]
+            self.stage.turn(elapsed_s)
+            self._turn()
+        return []
+
+    def _stop(self, *roles: Role) -> None:
+        """Ask everybody of these roles to stop, and wait for it; the crew notes who does not."""
+        self.phase = "stopping"
+        for member in self.crew.living(*roles):
+            self.crew.ask(member)
+        deadline_s = time.monotonic() + STOP_S + _GRACE_S
+        while self.crew.living(*roles) and time.monotonic() < deadline_s:
+            self._turn()
+
+    def _drain(self) -> float | None:
+        """Wait until nothing waits in the stream; how long it took, None if it took too long."""
+        self.phase = "draining"
+        with self._timed("drained"):
+            began_s = time.monotonic()
+            while (passed_s := time.monotonic() - began_s) < DRAIN_S:
+                state = self.source.state(exact=False)
+                if state.undelivered == state.pending == 0:
+                    return passed_s
+                self._turn()
+        return None
+
+    def _roll_up(self) -> list[str]:
+        self.phase = "rolling up"
+        job = self._start_one(Role.JOB)
+        deadline_s = time.monotonic() + _START_S
+        while job.exit_code is None and time.monotonic() < deadline_s:
+            self._turn()
+        if job.exit_code == 0:
+            return []
+        return [f"the last rollup ended with {job.exit_code} ({job.last_line()})"]
+
+    def _turn(self) -> None:
+        """Look after everybody, show how it goes, and wait a little. Raises Interrupted."""
+        self.crew.look()
+        now_s = time.monotonic()
+        if now_s >= self._look_due_s:
+            self._look_due_s = now_s + _LOOK_EVERY_S
+            self._look()
+            self._show(now_s)
+        if self.stop.wait(_POLL_S):
+            raise Interrupted
+
+    # --- after
+
+    def _judged(self, account: Account, drained_s: float | None) -> list[str]:
+        """Everything that is wrong, besides what was noticed on the way."""
+        problems = [f"{one.kind}: {one.problem}" for one in self.stage.log if one.problem]
+        problems += self.crew.problems
+        if Kind.POISON in self.options.kinds:
+            self.stage.log.append(self._poisoned())
+        if self.options.is_whole:
+            done = {one.kind for one in self.stage.log if one.effect is not None}
+            problems += [f"{kind} never took effect" for kind in Kind if kind not in done]
+        if drained_s is None:
+            problems.append(f"not drained within {DRAIN_S:.0f} s")
+        problems += account.problems
+        if account.rollups_ok is None:
+            problems.append("there are no rollups")
+        if not account.passed and not account.problems:
+            problems.append("the account does not balance")
+        return problems
+
+    def _poisoned(self) -> Done:
+        """What the stranger's journals tell of poison; it took effect if every reason was sent."""
+        reasons = [
+            line.expected
+            for path in sorted(self.journals.glob(f"{Role.STRANGER}-*.journal"))
+            for line in journal.read(path)
+            if isinstance(line, journal.Try) and line.expected != journal.STORED
+        ]
+        sent = f"{len(reasons):,} entries of {len(set(reasons))} kinds"
+        return Done(0.0, Kind.POISON, sent if len(set(reasons)) == len(REASONS) else None)
+
+    # --- what is shown
+
+    @contextmanager
+    def _shown(self) -> Iterator[None]:
+        is_live = self.console.is_terminal and not self.console.is_dumb_terminal
+        # No thread of its own: processes are started while this is on the screen.
+        live = Live(console=self.console, screen=True, auto_refresh=False) if is_live else None
+        with live or nullcontext():
+            self._live = live
+            yield
+        self._live = None
+
+    def _look(self) -> None:
+        """Take the figures, from those servers that are there."""
+        figures = self.figures
+        figures.away = None
+        try:
+            state = self.source.state(exact=False)
+            figures.added = state.added or 0
+            figures.waiting = state.undelivered + state.pending
+        except redis.RedisError:
+            figures.away = "Redis"
+        try:
+            with self.engine.connect() as connection:
+                connection.execute(LIMIT_LOOK)
+                figures.stored, figures.quarantined = connection.execute(COUNT).one()
+        except DBAPIError:
+            figures.away = "Postgres"
+        now_s = time.monotonic()
+        figures.seen.append((now_s, figures.added, figures.stored + figures.quarantined))
+        while now_s - figures.seen[0][0] > _RATE_WINDOW_S:
+            figures.seen.popleft()
+
+    def _show(self, now_s: float) -> None:
+        if self._live is not None:
+            self._live.update(view.picture(self._scene()), refresh=True)
+        elif now_s >= self._show_due_s:
+            self._show_due_s = now_s + _LINE_EVERY_S
+            self.console.print(view.line(self._scene()))
+
+    def _say(self, what: str) -> None:
+        """A line for what takes a while after the run."""
+        self.console.print(f"{self._elapsed_s():4.0f} s  {what}")
+        if self.stop.is_set():
+            raise Interrupted
+
+    def _scene(self) -> view.Scene:
+        figures = self.figures
+        living = {}
+        for role in (*_PRODUCERS, Role.STRANGER, Role.WORKER):
+            members = self.crew.living(role)
+            living[role.value] = (len(members), sum(one.fate is Fate.PAUSED for one in members))
+        return view.Scene(
+            phase=self.phase,
+            elapsed_s=self._elapsed_s(),
+            seconds=self.options.seconds,
+            seed=self.options.seed,
+            in_rate=figures.rate(1),
+            out_rate=figures.rate(2),
+            stored=figures.stored,
+            quarantined=figures.quarantined,
+            waiting=figures.waiting,
+            living=living,
+            acting=self.stage.acting,
+            log=self.stage.log,
+            away=figures.away,
+        )
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._began_s
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self.durations_s[phase] = round(time.monotonic() - began_s, 2)
+
+
+def _engine(url: str) -> Engine:
+    return create_engine(url, poolclass=pool.NullPool, connect_args={"connect_timeout": 5})
+
+
+def _environment(redis_port: int, postgres_port: int) -> dict[str, str]:
+    """What the processes are told; what the user has set for other runs is none of theirs."""
+    said = {
+        f"{name.upper()}{suffix}": ""
+        for name in Settings.__struct_fields__
+        for suffix in ("", "_FILE")
+    }
+    return said | {
+        failpoint.VARIABLE: "",
+        "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
+        "DATABASE_URL": (
+            f"postgresql+psycopg2://infamous@127.0.0.1:{postgres_port}/infamous"
+            "?sslmode=disable&gssencmode=disable"
+        ),
+        "CLAIM_AFTER_S": f"{CLAIM_AFTER_S:g}",
+        "LOG_FORMAT": "json",
+    }
