@@ -35,6 +35,7 @@ from infamous import up as ups
 from infamous.children import ChildFailed
 from infamous.embedded import servers
 from infamous.prove import run as proofs
+from infamous.prove import soak as soaks
 from infamous.prove.faults import Kind
 from pipeline import log, settings, stream
 from pipeline.patience import first_line
@@ -204,8 +205,19 @@ def prove(
     seed: Annotated[int | None, typer.Option(help="The same seed, the same faults.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=16, help="Consumer processes.")] = 4,
     rate: Annotated[
-        float, typer.Option(min=10, max=100_000, help="Events a second.")
-    ] = proofs.DEFAULT_RATE,
+        float | None,
+        typer.Option(
+            min=10,
+            max=100_000,
+            help=f"Events a second: {proofs.DEFAULT_RATE:g}, in a soak {soaks.RATE:g}.",
+        ),
+    ] = None,
+    soak: Annotated[
+        bool,
+        typer.Option(
+            "--soak", help="A steady rate, Postgres away for a fifth of it, and memory watched."
+        ),
+    ] = False,
     control: Annotated[
         proofs.Control | None, typer.Option(help="Break a promise, to see that it is noticed.")
     ] = None,
@@ -218,7 +230,9 @@ def prove(
     """Ill-treat a pipeline of its own on purpose, and account for every event."""
     seed = random.randrange(2**31) if seed is None else seed  # noqa: S311  # nothing secret
     console = Console(stderr=True, highlight=False, markup=False) if as_json else ups.console()
-    options = proofs.Options(seconds, seed, workers, rate, control, _faults(faults), keep)
+    if rate is None:
+        rate = soaks.RATE if soak else proofs.DEFAULT_RATE
+    options = proofs.Options(seconds, seed, workers, rate, control, _faults(faults), keep, soak)
     outcome = proofs.prove(options, console)
     if as_json:
         _print_json(outcome.as_json())

@@ -27,7 +27,7 @@ from sqlalchemy.exc import DBAPIError
 
 from infamous import schema
 from infamous.embedded.folder import ServerError
-from infamous.prove import servers, view
+from infamous.prove import servers, soak, view
 from infamous.prove.actors import Actors
 from infamous.prove.check import Account, check
 from infamous.prove.crew import STOP_S, Crew, Fate, Member, Role
@@ -103,10 +103,14 @@ class Options:
     # None: every class, each of which must then take effect if there is time for all.
     faults: tuple[Kind, ...] | None = None
     keep: bool = False
+    # Steady, with one long outage, and memory watched.
+    soak: bool = False
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """The classes of fault that this run has."""
+        if self.soak:
+            return (Kind.POSTGRES_AWAY,)
         if self.faults is not None:
             return self.faults
         return tuple(Kind) if self.control is None else _EXPOSING[self.control]
@@ -117,7 +121,9 @@ class Options:
         words = (
             f"infamous prove --seconds {self.seconds:g} --seed {self.seed} --workers {self.workers}"
         )
-        if self.rate != DEFAULT_RATE:
+        if self.soak:
+            words += " --soak"
+        if self.rate != (soak.RATE if self.soak else DEFAULT_RATE):
             words += f" --rate {self.rate:g}"
         if self.control is not None:
             words += f" --control {self.control}"
@@ -128,7 +134,8 @@ class Options:
     @property
     def is_whole(self) -> bool:
         """Whether every class has to take effect."""
-        return self.faults is None and self.control is None and self.seconds >= WHOLE_S
+        is_chaos = self.faults is None and self.control is None and not self.soak
+        return is_chaos and self.seconds >= WHOLE_S
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,8 @@ class Outcome:
     durations_s: dict[str, float]
     # Where everything still is, if it was kept.
     folder: Path | None
+    # What memory did, in a soak.
+    memory: soak.Memory | None = None
 
     @property
     def is_proven(self) -> bool:
@@ -154,7 +163,10 @@ class Outcome:
 
     def lines(self) -> list[str]:
         """The faults by class, the account, and the verdict."""
-        lines = [*view.fault_log(self.log), "", view.account_line(self.account, self.drained_s)]
+        lines = [*view.fault_log(self.log), ""]
+        if self.memory is not None:
+            lines += [*self.memory.lines(), ""]
+        lines.append(view.account_line(self.account, self.drained_s))
         if self.is_proven:
             lines.append("PROVEN")
         else:
@@ -179,6 +191,7 @@ class Outcome:
             "fault_log": [asdict(one) for one in self.log],
             "stored_per_s": round(self.account.stored / ran_s, 1),
             "durations_s": self.durations_s,
+            "memory": None if self.memory is None else asdict(self.memory),
             "folder": None if self.folder is None else str(self.folder),
         }
 
@@ -281,7 +294,9 @@ class Run:
             self._start_one,
             options.workers,
         )
-        self.stage = Stage(plan(options.seed, options.seconds, options.kinds), actors.act)
+        faults = plan(options.seed, options.seconds, options.kinds)
+        self.stage = Stage(soak.plan(options.seconds) if options.soak else faults, actors.act)
+        self.watch = soak.Watch(options.seconds)
         stack.callback(self.stage.close)
 
     def run(self) -> Outcome:
@@ -301,9 +316,11 @@ class Run:
                 problems += self._roll_up()
             with self._timed("stopped workers"):
                 self._stop(Role.WORKER)
+        memory = self._soaked() if self.options.soak else None
         with self._timed("checked"):
             account = check(self.engine, self.source, self.journals, say=self._say)
         problems += self._judged(account, drained_s)
+        problems += [] if memory is None else memory.problems()
         is_kept = self.options.keep or bool(problems)
         return Outcome(
             options=self.options,
@@ -313,6 +330,7 @@ class Run:
             problems=problems,
             durations_s=self.durations_s,
             folder=self.home if is_kept else None,
+            memory=memory,
         )
 
     # --- before
@@ -325,15 +343,28 @@ class Run:
                 connection.execute(text(DROP_UNIQUE_KEY))
 
     def _start(self) -> None:
-        """Everybody to work; the workers first, so that nothing waits when the clock begins to run."""
-        for _ in range(self.options.workers):
-            self._start_one(Role.WORKER)
-        self._wait_for_work(Role.WORKER)
+        """Everybody to work; the workers first, so that nothing waits when the clock begins to run.
+
+        In a soak they come last: full batches from the first are the quickest warm-up.
+        """
+        if self.options.soak:
+            self.watch.redis_before_bytes = self._redis_bytes()
+        else:
+            self._start_workers()
         for role in _PRODUCERS:
             self._start_one(role)
+        if self.options.soak:
+            while self.source.state(exact=False).entries < soak.BACKLOG_ENTRIES:
+                self._turn()
+            self._start_workers()
         if Kind.POISON in self.options.kinds:
             self._start_one(Role.STRANGER)
         self._wait_for_work(*_PRODUCERS)
+
+    def _start_workers(self) -> None:
+        for _ in range(self.options.workers):
+            self._start_one(Role.WORKER)
+        self._wait_for_work(Role.WORKER)
 
     def _start_one(self, role: Role) -> Member:
         journal_file = str(self.journals / f"{self.crew.next_name(role)}.journal")
@@ -424,6 +455,14 @@ class Run:
 
     # --- after
 
+    def _soaked(self) -> soak.Memory:
+        """Trim what all have acknowledged, and see what is left."""
+        self.source.trim(keep_s=0)
+        return self.watch.memory(self._redis_bytes())
+
+    def _redis_bytes(self) -> int:
+        return int(self.source.client.info("memory")["used_memory"])
+
     def _judged(self, account: Account, drained_s: float | None) -> list[str]:
         """Everything that is wrong, besides what was noticed on the way."""
         problems = [f"{one.kind}: {one.problem}" for one in self.stage.log if one.problem]
@@ -473,6 +512,8 @@ class Run:
             state = self.source.state(exact=False)
             figures.added = state.added or 0
             figures.waiting = state.undelivered + state.pending
+            if self.options.soak:
+                self._watch_memory()
         except redis.RedisError:
             figures.away = "Redis"
         try:
@@ -485,6 +526,13 @@ class Run:
         figures.seen.append((now_s, figures.added, figures.stored + figures.quarantined))
         while now_s - figures.seen[0][0] > _RATE_WINDOW_S:
             figures.seen.popleft()
+
+    def _watch_memory(self) -> None:
+        """Nobody is started again in a soak: a name stands for one process."""
+        if self.phase == "ill-treated":
+            living = self.crew.living(*_PRODUCERS, Role.WORKER)
+            pids = {one.name: one.process.pid for one in living}
+            self.watch.look(self._elapsed_s(), pids, self._redis_bytes())
 
     def _show(self, now_s: float) -> None:
         if self._live is not None:
