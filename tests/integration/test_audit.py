@@ -14,7 +14,7 @@ import redis
 from sqlalchemy import text
 
 from consumer.load import Loader
-from infamous import report, view
+from infamous import report, schema, view
 from infamous.audit import RULES, SAMPLES, audit
 from infamous.status import as_json, status
 from infamous.trace import Trace, trace
@@ -190,7 +190,8 @@ def test_events_without_a_seq_are_noted_not_judged(world: World, events: list[Ev
 KEYS = {
     "at", "entries", "undelivered", "undelivered_is_estimate", "pending", "consumers",
     "oldest_waiting_s", "produced", "rows", "quarantined", "newest_ts", "newest_ingested_at",
-    "freshness_s", "partitions", "last_partition", "servers", "schema",
+    "freshness_s", "complete_to", "flooded", "lost", "partitions", "last_partition", "servers",
+    "schema",
 }  # fmt: skip
 
 
@@ -213,12 +214,15 @@ def test_the_status_of_a_running_pipeline(world: World) -> None:
     assert now["consumers"]["slow"]["pending"] == 2
     assert 0 <= now["consumers"]["slow"]["idle_s"] < 60
     assert 0 <= now["oldest_waiting_s"] < 60
+    waited_s = (now["at"] - now["complete_to"]).total_seconds()
+    assert waited_s == pytest.approx(now["oldest_waiting_s"], abs=1.0)
+    assert (now["flooded"], now["lost"]) == ([], 0)
     assert now["newest_ts"] == datetime_of(made[-1].ts_ms)
     assert 4 < now["freshness_s"] < 60
     assert isinstance(now["newest_ingested_at"], datetime)
     assert isinstance(now["last_partition"], date)
     assert now["partitions"] >= 9
-    assert now["schema"] == {"revision": "0001", "head": "0001"}
+    assert now["schema"] == {"revision": schema.head(), "head": schema.head()}
     assert now["servers"]["postgres"].startswith("Postgres ")
     assert now["servers"]["redis"].split(" ")[0] in {"Valkey", "Redis"}
     json.dumps(now, default=str)
@@ -230,8 +234,9 @@ def test_the_status_before_anything_happened(bare_world: World) -> None:
     assert set(now) == KEYS
     assert (now["entries"], now["undelivered"], now["pending"], now["produced"]) == (0, 0, 0, 0)
     assert (now["rows"], now["partitions"], now["newest_ts"]) == (None, None, None)
+    assert (now["complete_to"], now["flooded"], now["lost"]) == (None, [], None)
     assert now["quarantined"] == {"total": None, "by_reason": {}}
-    assert now["schema"] == {"revision": None, "head": "0001"}
+    assert now["schema"] == {"revision": None, "head": schema.head()}
 
 
 def test_the_status_of_empty_tables(world: World) -> None:

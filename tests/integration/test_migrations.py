@@ -27,7 +27,7 @@ from tests.integration.consuming import batch_of, now_ms
 from tests.unit.samples import chains
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAD = "0001"
+HEAD = schema.head()
 
 
 def rows(world: World, query: str, **values: Any) -> list[Any]:
@@ -193,9 +193,10 @@ def test_every_column_has_a_comment(world: World) -> None:
         world,
         """
         select relname || '.' || attname from pg_attribute join pg_class on pg_class.oid = attrelid
-        where relname in ('game_events', 'quarantined_events') and attnum > 0 and not attisdropped
+        where relname = any(:tables) and attnum > 0 and not attisdropped
           and col_description(attrelid, attnum) is null
         """,
+        tables=list(metadata.tables),
     )
     assert silent == []
     assert all(table.comment for table in metadata.tables.values())

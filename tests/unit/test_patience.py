@@ -140,3 +140,75 @@ def test_the_wait_can_be_bounded() -> None:
 def test_first_line(error: BaseException | None, line: str) -> None:
     """Later lines of Postgres' messages hold values of rows: they are never repeated."""
     assert first_line(error) == line
+
+
+class Watching:
+    """Keeps what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def tries(self) -> None:
+        """A call is about to be made."""
+        self.told.append("tries")
+
+    def waits(self, server: str) -> None:
+        """The wait began, or goes on."""
+        self.told.append(f"waits {server}")
+
+    def is_back(self, server: str) -> None:
+        """The wait is over."""
+        self.told.append(f"{server} is back")
+
+
+@pytest.mark.parametrize("failures", [0, 1, 3])
+def test_an_observer_is_told_as_it_happens(failures: int) -> None:
+    """Before each try, after each failure, and once at the end of a wait: no wait, no end of one."""
+    watching = Watching()
+    with capture_logs():
+        wait_for(
+            "Redis",
+            fails(failures, AwayError("away")),
+            is_temporary=is_away,
+            stop=threading.Event(),
+            observer=watching,
+        )
+    waited = ["tries", "waits Redis"] * failures
+    assert watching.told == [*waited, "tries", *(["Redis is back"] if failures else [])]
+
+
+def test_a_server_that_answers_with_a_refusal_is_back_too() -> None:
+    """The group that is gone after an outage is an answer: whoever counts the wait sees it end."""
+    errors = iter([AwayError("away"), BrokenError("no such group")])
+
+    def call() -> None:
+        raise next(errors)
+
+    watching = Watching()
+    with capture_logs(), pytest.raises(BrokenError):
+        wait_for(
+            "Redis",
+            call,
+            is_temporary=is_away,
+            stop=threading.Event(),
+            observer=watching,
+        )
+    assert watching.told == ["tries", "waits Redis", "tries", "Redis is back"]
+
+
+def test_an_observer_that_fails_ends_the_wait() -> None:
+    """A liveness file that cannot be touched is an error of its own, and no outage of the server."""
+
+    class Failing(Watching):
+        def tries(self) -> None:
+            raise PermissionError("alive")
+
+    with capture_logs() as logs, pytest.raises(PermissionError):
+        wait_for(
+            "Redis",
+            lambda: 7,
+            is_temporary=is_away,
+            stop=threading.Event(),
+            observer=Failing(),
+        )
+    assert logs == []

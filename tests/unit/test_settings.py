@@ -111,6 +111,11 @@ def test_precedence(
         ("CLAIM_AFTER_S", "inf"),
         ("CLAIM_AFTER_S", "1e300"),
         ("CONNECT_TIMEOUT_S", "-3"),
+        ("QUARANTINE_LIMIT", "-1"),
+        ("QUARANTINE_LIMIT", "few"),
+        ("METRICS_PORT", "-1"),
+        ("METRICS_PORT", "65536"),
+        ("METRICS_PORT", "http"),
         ("CONNECT_TIMEOUT_S", "1e400"),
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "loud"),
@@ -187,3 +192,23 @@ def test_home_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doten
     monkeypatch.setenv("HOME", "/home/someone")
     assert settings.load({"INFAMOUS_HOME": "data"}, dotenv=dotenv).home == tmp_path / "data"
     assert settings.load({"INFAMOUS_HOME": "~/x"}, dotenv=dotenv).home == Path("/home/someone/x")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("QUARANTINE_LIMIT", "0", 0),
+        ("QUARANTINE_LIMIT", "", None),
+        ("METRICS_PORT", "0", 0),
+        ("METRICS_PORT", "65535", 65535),
+        ("METRICS_PORT", "", None),
+        ("LIVENESS_FILE", "", None),
+        ("LIVENESS_FILE", "/run/alive", "/run/alive"),
+    ],
+)
+def test_zero_is_a_value_and_nothing_is_off(
+    name: str, value: str, meant: object, dotenv: Path
+) -> None:
+    """0 is the strictest limit, or any free port; an empty variable leaves the feature off."""
+    loaded = settings.load({name: value}, dotenv=dotenv)
+    assert getattr(loaded, name.lower()) == meant
