@@ -27,6 +27,10 @@ class Flood:
         while self._refused and self._refused[0] < self._seen - WINDOW:
             self._refused.popleft()
 
+    def add_late(self, refused: int) -> None:
+        """So many more of the last batch were refused than it knew of: by the database."""
+        self._refused.extend([self._seen - 1] * refused)
+
     @property
     def recent(self) -> int:
         """The refused among the last ten thousand."""

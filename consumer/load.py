@@ -263,6 +263,8 @@ class Loader:
         except psycopg2.Error as error:
             if is_temporary(error):
                 self.close()
+            if isinstance(error.__context__, psycopg2.OperationalError):
+                raise error.__context__ from None  # why it closed, rather than that it is closed
             raise
 
     def _store(self, cursor: Cursor, batch: Batch, notes: Notes) -> Stored:

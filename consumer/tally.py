@@ -73,6 +73,8 @@ class Tally:
         self.quarantined += stored.quarantined
         self._refused.update(stored.refused)
         self._observe(batch, took_s)
+        self.flood.add_late(stored.quarantined - len(batch.refusals))
+        self._raise_or_end_alarm()
         if stored.refused:
             self._log.warning(
                 "Quarantined entries that are not events; `infamous status` counts them by reason",
@@ -111,6 +113,9 @@ class Tally:
     def refused(self, batch: Batch) -> None:
         """Look at what a batch had refused, before it is stored."""
         self.flood.add(len(batch.ids), batch.refused_at)
+        self._raise_or_end_alarm()
+
+    def _raise_or_end_alarm(self) -> None:
         if self.flood.is_on == self._is_flooded:
             return
         self._is_flooded = self.flood.is_on
@@ -202,20 +207,20 @@ class Tally:
         self._state = state
         self._notes = replace(self._notes, seen=Seen.of(state))
 
-    def notes(self) -> Notes:
-        """What is to be written, with the percentiles and the alarm as they stand."""
-        ages = self._recent_age_s
+    def take_notes(self) -> Notes:
+        """What is to be written now, with the percentiles and the alarm as they stand.
+
+        From here on it counts as written: should that fail, a few seconds of a minute are missing.
+        """
+        notes, self._notes = self._notes, Notes()
+        ages, is_recent = self._recent_age_s, time.time() < self._recent_until_s
         return replace(
-            self._notes,
-            age_p50_s=ages.quantile(0.5),
-            age_p95_s=ages.quantile(0.95),
-            age_p99_s=ages.quantile(0.99),
+            notes,
+            age_p50_s=ages.quantile(0.5) if is_recent else None,
+            age_p95_s=ages.quantile(0.95) if is_recent else None,
+            age_p99_s=ages.quantile(0.99) if is_recent else None,
             is_flooded=self._is_flooded,
         )
-
-    def noted(self) -> None:
-        """It is written."""
-        self._notes = Notes()
 
     # --- Prometheus
 

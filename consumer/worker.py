@@ -24,8 +24,6 @@ T = TypeVar("T")
 
 # How often the stream is looked at for the health table, and a row of it written by an idle consumer.
 LOOK_EVERY_S: Final = 10.0
-# A reader that heard from Redis so recently, and that nothing was left, is not behind.
-_CAUGHT_UP_S: Final = 2 * stream.BLOCK_MS / 1000
 
 
 class Flooded(Exception):
@@ -53,7 +51,7 @@ class Worker:
         self.claim_after_s, self.retention_days = claim_after_s, retention_days
         self.quarantine_limit = quarantine_limit
         self._claim_start = stream.FIRST
-        self._claim_due_s = self._look_due_s = self._caught_up_until_s = 0.0
+        self._claim_due_s = self._look_due_s = 0.0
 
     def run(self) -> None:
         """Work until ``stop`` is set, then store and acknowledge what is in hand.
@@ -94,10 +92,9 @@ class Worker:
         if self.quarantine_limit is not None and self.tally.flood.recent > self.quarantine_limit:
             self._note()
             raise Flooded
-        began_s, notes = time.monotonic(), self.tally.notes()
+        began_s, notes = time.monotonic(), self.tally.take_notes()
         stored = self._postgres(lambda: self.loader.store(batch, notes))
         failpoint.reached("after_commit")
-        self.tally.noted()
         self.tally.add(stored, batch, time.monotonic() - began_s)
         self._redis(lambda: self.source.ack(batch.ids))
         failpoint.reached("after_ack")
@@ -106,30 +103,29 @@ class Worker:
         """New entries, or every so often those that another consumer, or a lost reply, left behind."""
         room = batch.room()
         if time.monotonic() >= self._claim_due_s:
-            claimed = self._redis(lambda: self._claim(room))
+            claimed = self._claim(room)
             if claimed:
                 return claimed
-        # With a batch in hand nobody waits for more, and who may be behind looks for what it missed.
-        if not batch.ids and time.monotonic() < self._caught_up_until_s:
+        delivered = self._redis(lambda: self.source.read(self.name, room))
+        self.tally.found_lost(delivered.lost)
+        if not delivered.entries and not batch.ids:
             block_ms = stream.BLOCK_MS
-            entries = self._redis(lambda: self.source.read(self.name, room, block_ms=block_ms))
-        else:
-            delivered = self._redis(lambda: self.source.read_behind(self.name, room))
-            self.tally.found_lost(delivered.lost)
-            entries = delivered.entries
-        self._caught_up_until_s = time.monotonic() + _CAUGHT_UP_S if len(entries) < room else 0.0
-        return entries
+            self._redis(lambda: self.source.wait(delivered.last_id, block_ms=block_ms))
+        return delivered.entries
 
     def _claim(self, room: int) -> list[Entry]:
-        claimed = self.source.claim(
-            self.name, idle_s=self.claim_after_s, count=room, start=self._claim_start
+        """A step of the walk through what is pending; at its end the names of the dead are removed."""
+        idle_s, start = self.claim_after_s, self._claim_start
+        claimed = self._redis(
+            lambda: self.source.claim(self.name, idle_s=idle_s, count=room, start=start)
         )
         failpoint.reached("in_claim")
         self.tally.claimed(claimed)
         self._claim_start = claimed.next_start
         if claimed.next_start == stream.FIRST:
             self._claim_due_s = time.monotonic() + self.claim_after_s / 2
-            self.tally.claimed(self.source.bury(self.name, claim_after_s=self.claim_after_s))
+            buried = self._redis(lambda: self.source.bury(self.name, claim_after_s=idle_s))
+            self.tally.claimed(buried)
         return claimed.entries
 
     def _look(self) -> None:
@@ -139,9 +135,8 @@ class Worker:
         self._note()
 
     def _note(self) -> None:
-        notes = self.tally.notes()
+        notes = self.tally.take_notes()
         self._postgres(lambda: self.loader.note(notes))
-        self.tally.noted()
 
     # --- the edge: what a call does when its server is away, or the group is gone
 

@@ -97,15 +97,21 @@ def wait_for(
         before_sleep=before_sleep,
         reraise=True,
     )
+
+    def answered() -> None:
+        if retrying.statistics.get("attempt_number", 1) > 1:
+            observer.is_back(server)
+            logger.info(f"{server} is back", away_s=round(time.monotonic() - began, 1))
+
     try:
         result = retrying(attempt)
     except Exception as error:
-        if stop.is_set() and is_temporary(error):
+        if not is_temporary(error):
+            answered()
+        elif stop.is_set():
             raise Stopped from error
         raise
-    if retrying.statistics.get("attempt_number", 1) > 1:
-        observer.is_back(server)
-        logger.info(f"{server} is back", away_s=round(time.monotonic() - began, 1))
+    answered()
     return result
 
 

@@ -30,9 +30,9 @@ FIELD: Final = b"event"
 # Where a walk through the pending list begins, and what Redis answers when it is at the end.
 FIRST: Final = b"0-0"
 
-# A blocked read returns this often, so that a request to stop is seen.
+# A wait for more returns this often, so that a request to stop is seen.
 BLOCK_MS: Final = 1000
-# Longer than any blocked read: a server that says nothing for this long is away.
+# Longer than any wait for more: a server that says nothing for this long is away.
 _SOCKET_TIMEOUT_S: Final = 5.0
 # The second part of an entry's id goes up to this.
 _MAX_NUMBER: Final = 2**64 - 1
@@ -76,7 +76,7 @@ def connect(url: str) -> redis.Redis:
         reason = str(error).rstrip(".")
         raise SettingsError(f"REDIS_URL has an option that cannot be used: {reason}.") from None
     # redis-py turns each reply into tuples and dicts; read and claim take it as it comes.
-    for command in ("XREADGROUP", "XAUTOCLAIM", "XRANGE", "XREVRANGE"):
+    for command in ("XREADGROUP", "XREAD", "XAUTOCLAIM", "XRANGE", "XREVRANGE"):
         client.set_response_callback(command, _as_is)
     return client
 
@@ -95,13 +95,20 @@ def is_temporary(error: BaseException) -> bool:
     # redis-py cuts the first word off the errors it has a class for.
     if isinstance(error, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError):
         return True
-    # In a pipeline the server's words come after the command, which redis-py quotes.
-    words = str(error).rpartition(" of pipeline caused error: ")[2]
-    return isinstance(error, redis.ResponseError) and words.split(" ", 1)[0] in _TEMPORARY
+    return isinstance(error, redis.ResponseError) and _words(error).split(" ", 1)[0] in _TEMPORARY
+
+
+def _words(error: BaseException) -> str:
+    """The server's words; in a pipeline they come after the command, which redis-py quotes."""
+    return str(error).rpartition(" of pipeline caused error: ")[2]
 
 
 def _is_group_lost(error: redis.ResponseError) -> bool:
-    return str(error).startswith(("NOGROUP", "UNBLOCKED"))
+    return _words(error).startswith(("NOGROUP", "UNBLOCKED"))
+
+
+def _is_key_lost(error: redis.ResponseError) -> bool:
+    return "no such key" in _words(error)
 
 
 class GroupLost(Exception):
@@ -118,7 +125,9 @@ class Delivered:
 
     entries: list[Entry]
     # Entries that were trimmed from the stream before anyone read them.
-    lost: int = 0
+    lost: int
+    # The newest entry's id at that moment: where to wait for more.
+    last_id: bytes
 
 
 @dataclass(frozen=True)
@@ -218,49 +227,41 @@ class Stream:
     def ensure_group(self) -> bool:
         """Create the group at the stream's beginning if it is missing; says whether it did."""
         try:
-            self.client.xgroup_create(
-                self.key, self.group, id="0", mkstream=True, entries_read=self._removed()
-            )
+            try:
+                # What left the stream before there was a group is not missed by it.
+                self._create_group(entries_read=self._removed())
+            except redis.ResponseError as error:
+                if "BUSYGROUP" in _words(error):
+                    raise
+                self._create_group(entries_read=None)  # a server before 7 counts nothing
         except redis.ResponseError as error:
-            if str(error).startswith("BUSYGROUP"):
+            if _words(error).startswith("BUSYGROUP"):
                 return False
             raise
         return True
 
+    def _create_group(self, entries_read: int | None) -> None:
+        self.client.xgroup_create(
+            self.key, self.group, id="0", mkstream=True, entries_read=entries_read
+        )
+
     def _removed(self) -> int | None:
-        """Entries that left the stream, which a new group need not miss; None where nobody counts."""
+        """Entries that were added and are gone; None where the server does not count."""
         try:
             info = self.client.xinfo_stream(self.key)
         except redis.ResponseError as error:
-            if "no such key" in str(error):
-                return None
+            if _is_key_lost(error):
+                return 0
             raise
         added = info.get("entries-added")
         return None if added is None else int(added) - int(info["length"])
 
-    def read(self, consumer: str, count: int, *, block_ms: int | None = BLOCK_MS) -> list[Entry]:
-        """Up to ``count`` entries nobody has read; blocks up to ``block_ms`` when there are none.
-
-        ``block_ms`` None does not block. Raises GroupLost.
-        """
-        block: tuple[Any, ...] = () if block_ms is None else ("BLOCK", block_ms)
-        try:
-            reply = self._run(
-                "XREADGROUP", "GROUP", self.group, consumer, "COUNT", count, *block,
-                "STREAMS", self.key, ">",
-            )  # fmt: skip
-        except redis.ResponseError as error:
-            if _is_group_lost(error):
-                raise GroupLost from error
-            raise
-        return [] if not reply else [_entry(raw) for raw in reply[0][1]]
-
-    def read_behind(self, consumer: str, count: int) -> Delivered:
-        """The same without blocking, for a consumer that may be behind: it sees what was lost to it.
+    def read(self, consumer: str, count: int) -> Delivered:
+        """Up to ``count`` entries nobody has read, now; sees what was lost to the group.
 
         A reader passes over what was trimmed before it was read without a word, so what the group has
-        read and what the stream still holds are compared in the moment of the read. Redis before 7
-        counts neither. Raises GroupLost.
+        read and what the stream still holds are compared in the moment of the read; a blocking read could
+        not do that. Redis before 7 counts neither. Raises GroupLost.
         """
         with self.client.pipeline(transaction=True) as pipe:
             pipe.xinfo_stream(self.key)
@@ -275,36 +276,67 @@ class Stream:
                 raise GroupLost from answer
             if isinstance(answer, Exception):
                 raise answer
-        group = self._own(groups)
-        if reply:
-            return Delivered([_entry(raw) for raw in reply[0][1]], _lost_unread(info, group))
-        return Delivered([], self._pass_over(info, group))
-
-    def _pass_over(self, info: Mapping[str, Any], group: Mapping[str, Any]) -> int:
-        """Set the group's count right where nothing is left to read; returns the entries that were lost.
-
-        Two may find the same loss at the same moment and both tell it.
-        """
-        added, read = info.get("entries-added"), group.get("entries-read")
-        if added is None or added == read:
-            return 0
+        group, last_id = self._own(groups), cast("bytes", info["last-generated-id"])
+        if not reply:
+            return Delivered([], self._settle(info, group), last_id)
         lost = _lost_unread(info, group)
-        with self.client.pipeline(transaction=True) as pipe:
-            pipe.watch(self.key)  # type: ignore[no-untyped-call]
-            present = pipe.xinfo_stream(self.key)
-            if present["last-generated-id"] != info["last-generated-id"]:
-                return 0  # something came, which is read next, and the loss told then
-            pipe.multi()
-            # After a crash the server may have counted wrong (redis #10569): here the count is known.
-            pipe.execute_command(  # type: ignore[no-untyped-call]
-                "XGROUP", "SETID", self.key, self.group, info["last-generated-id"],
-                "ENTRIESREAD", added,
+        entries = [_entry(raw) for raw in reply[0][1]]
+        if lost:
+            self._count_in(int(group["entries-read"]) + len(entries), lost)
+        return Delivered(entries, lost, last_id)
+
+    def wait(self, after: bytes, *, block_ms: int = BLOCK_MS) -> None:
+        """Wait, within bounds, until an entry is added after this one."""
+        self._run("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", self.key, after)
+
+    def _count_in(self, read: int, lost: int) -> None:
+        """See that the group counts as read what was told as lost, so that nobody tells it again.
+
+        Some versions pass over the gap in their count, some do not: ``read`` is what the latter say.
+        """
+        group = self._own(self.client.xinfo_groups(self.key))
+        if int(group["entries-read"] or 0) < read + lost:
+            self._run(
+                "XGROUP", "SETID", self.key, self.group, group["last-delivered-id"],
+                "ENTRIESREAD", read + lost,
             )  # fmt: skip
+
+    def _settle(self, info: Mapping[str, Any], group: Mapping[str, Any]) -> int:
+        """Where nothing is left to read, what the group read and what was added must be equal.
+
+        Sets the group's count right and returns the entries that were lost. A count that is wrong
+        although everything was delivered is a server's that crashed (redis #10569): nothing was lost.
+        """
+        added = info.get("entries-added")
+        if added is None or added == group.get("entries-read"):
+            return 0
+        return _lost_unread(info, group) if self._mend_count(info) else 0
+
+    def _mend_count(self, info: Mapping[str, Any]) -> bool:
+        """Let the group count as read whatever was added; says whether it did not yet."""
+        with self.client.pipeline(transaction=True) as pipe:
             try:
+                pipe.watch(self.key)  # type: ignore[no-untyped-call]
+                present, groups = pipe.xinfo_stream(self.key), pipe.xinfo_groups(self.key)
+                if present["last-generated-id"] != info["last-generated-id"]:
+                    return False  # something came, which is read next
+                if self._own(groups)["entries-read"] == present["entries-added"]:
+                    return False  # another consumer was quicker
+                pipe.multi()
+                pipe.execute_command(  # type: ignore[no-untyped-call]
+                    "XGROUP", "SETID", self.key, self.group, present["last-generated-id"],
+                    "ENTRIESREAD", present["entries-added"],
+                )  # fmt: skip
                 pipe.execute()
-            except redis.WatchError:
-                return 0
-        return lost
+            except redis.WatchError as error:
+                if isinstance(error.__context__, redis.ConnectionError | redis.TimeoutError):
+                    raise
+                return False
+            except redis.ResponseError as error:
+                if _is_group_lost(error) or _is_key_lost(error):
+                    raise GroupLost from error
+                raise
+        return True
 
     def _own(self, groups: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
         for group in groups:
@@ -376,14 +408,19 @@ class Stream:
                 pipe.execute_command(  # type: ignore[no-untyped-call]
                     "XGROUP", "DELCONSUMER", self.key, self.group, name
                 )
-            claimed, *_ = pipe.execute()
+            try:
+                claimed, *_ = pipe.execute()
+            except redis.ResponseError as error:
+                if _is_group_lost(error) or _is_key_lost(error):
+                    raise GroupLost from error
+                raise
         return Claimed([], len(claimed[2]) if len(claimed) > 2 else 0, FIRST)
 
     def _silent(self, consumer: str, claim_after_s: float) -> list[str]:
         try:
             consumers = self.client.xinfo_consumers(self.key, self.group)
         except redis.ResponseError as error:
-            if _is_group_lost(error) or "no such key" in str(error):
+            if _is_group_lost(error) or _is_key_lost(error):
                 return []
             raise
         if sum(int(one["pending"]) for one in consumers) > _MAX_PENDING:
@@ -444,7 +481,7 @@ class Stream:
                     pipe.xpending(self.key, name)
                 (seconds, micros), infos, *pending = pipe.execute()
         except redis.ResponseError as error:
-            if "no such key" in str(error) or "NOGROUP" in str(error):
+            if _is_key_lost(error) or _is_group_lost(error):
                 return None
             raise
         if not groups or {info["name"] for info in infos} != set(groups):
@@ -472,7 +509,7 @@ class Stream:
             pipe.xinfo_consumers(self.key, self.group)
             now, info, groups, pending, consumers = pipe.execute(raise_on_error=False)
         at_ms = 0 if isinstance(now, Exception) else now[0] * 1000 + now[1] // 1000
-        if isinstance(info, redis.ResponseError) and "no such key" in str(info):
+        if isinstance(info, redis.ResponseError) and _is_key_lost(info):
             return StreamState(at_ms=at_ms)
         for reply in (now, info, groups):
             if isinstance(reply, Exception):

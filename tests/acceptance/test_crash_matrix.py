@@ -102,7 +102,7 @@ def add(world: World, entries: list[tuple[bytes, ...]]) -> None:
 def leave_pending(world: World) -> None:
     """A consumer has read some of it long ago, and died."""
     source = world.source
-    ids: list[Any] = [one.id for one in source.read("dead", HELD_BY_THE_DEAD, block_ms=None)]
+    ids: list[Any] = [one.id for one in source.read("dead", HELD_BY_THE_DEAD).entries]
     world.client.xclaim(source.key, source.group, "dead", 0, ids, idle=60_000, justid=True)
 
 

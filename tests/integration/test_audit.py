@@ -205,7 +205,7 @@ def test_the_status_of_a_running_pipeline(world: World) -> None:
     with working(world):
         until(lambda: is_drained(world), "the stream to drain")
     world.source.append([b"1", b"2", b"3"])
-    world.source.read("slow", 2, block_ms=None)
+    world.source.read("slow", 2)
     now = as_json(status(world.source, world.engine))
     assert set(now) == KEYS
     assert (now["entries"], now["undelivered"], now["pending"], now["produced"]) == (26, 1, 2, 20)
@@ -295,7 +295,7 @@ def test_the_trace_follows_an_event_down_the_stream(world: World) -> None:
     assert told() == f"on the stream as entry {entry_id.decode()}, waiting to be read"
     world.source.ensure_group()
     assert told() == f"on the stream as entry {entry_id.decode()}, waiting to be read"
-    world.source.read("reader", 1, block_ms=None)
+    world.source.read("reader", 1)
     assert told().endswith("read by reader and not acknowledged yet")
     store(world, [encode(event)])
     world.source.ack([entry_id])

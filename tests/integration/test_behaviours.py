@@ -114,7 +114,7 @@ def test_a_limit_stops_the_consumer_before_the_batch_is_acknowledged(world: Worl
 
 def behind(source: Stream, count: int = 100, consumer: str = "a") -> tuple[list[bytes], int]:
     """What a read hands over, and what it says was lost."""
-    delivered = source.read_behind(consumer, count)
+    delivered = source.read(consumer, count)
     return payloads(delivered.entries), delivered.lost
 
 
@@ -261,14 +261,14 @@ def test_a_read_of_a_consumer_that_is_behind_tells_a_lost_group(source: Stream, 
     behind(source, 2)
     LOSSES[loss](source)
     with pytest.raises(GroupLost):
-        source.read_behind("a", 10)
+        source.read("a", 10)
 
 
 def test_a_read_of_a_key_of_another_kind_is_an_error(bare: Stream) -> None:
     """What making the group again cannot mend is raised as it is."""
     bare.client.set(bare.key, "x")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-        bare.read_behind("a", 10)
+        bare.read("a", 10)
 
 
 def test_where_the_server_does_not_count_nothing_is_claimed_to_be_lost() -> None:
@@ -279,7 +279,7 @@ def test_where_the_server_does_not_count_nothing_is_claimed_to_be_lost() -> None
     assert stream._lost_unread(info | {"entries-added": 9}, group | {"entries-read": None}) == 0
     assert stream._lost_unread(info | {"entries-added": 9}, group | {"entries-read": 3}) == 6
     nobody = Stream(stream.connect("redis://127.0.0.1:1"))
-    assert nobody._pass_over(info, group) == 0
+    assert nobody._settle(info, group) == 0
 
 
 def test_what_a_consumer_never_saw_is_told(world: World) -> None:
@@ -330,11 +330,11 @@ def test_the_names_of_the_dead_are_removed(source: Stream) -> None:
     """Who holds nothing and has been silent long enough is off the list: it does not grow for ever."""
     ids = source.append(numbered(2))
     for name in ("dead", "gone"):
-        source.read(name, 1, block_ms=None)
+        source.read(name, 1)
     source.ack(ids)
     for name in ("dead", "gone"):
         silent(source, name, 4 * 0.05)
-    source.read("alive", 1, block_ms=None)
+    source.read("alive", 1)
     assert source.bury("heir", claim_after_s=60.0) == Claimed([], 0, FIRST)
     assert set(source.state().consumers) == {"dead", "gone", "alive"}
     source.bury("heir", claim_after_s=0.05)
@@ -344,10 +344,10 @@ def test_the_names_of_the_dead_are_removed(source: Stream) -> None:
 def test_who_holds_something_or_reads_or_asks_is_not_removed(source: Stream) -> None:
     """The pending entries of the dead are claimed first; the recently heard and the caller stay."""
     source.append(numbered(1))
-    source.read("holder", 1, block_ms=None)
-    source.read("caller", 1, block_ms=None)
+    source.read("holder", 1)
+    source.read("caller", 1)
     silent(source, "caller", 4 * 0.1)
-    source.read("recent", 1, block_ms=None)
+    source.read("recent", 1)
     source.bury("caller", claim_after_s=0.1)
     state = source.state()
     assert set(state.consumers) == {"holder", "caller", "recent"}
@@ -364,7 +364,7 @@ def judged_silent(*names: str) -> Iterator[None]:
 def test_who_wakes_up_between_the_look_and_the_removal_loses_nothing(source: Stream) -> None:
     """A consumer that was paused, not dead, reads in that moment: its entries live on under the caller."""
     ids = source.append(numbered(5))
-    source.read("paused", 3, block_ms=None)
+    source.read("paused", 3)
     with judged_silent("paused"):
         source.bury("heir", claim_after_s=0.05)
     state = source.state()
@@ -372,14 +372,14 @@ def test_who_wakes_up_between_the_look_and_the_removal_loses_nothing(source: Str
     # It knows nothing of this, and stores and acknowledges what it holds.
     source.ack(ids[:1])
     assert source.state().pending == 2
-    assert payloads(source.read("paused", 1, block_ms=None)) == numbered(1, 3)
+    assert payloads(source.read("paused", 1).entries) == numbered(1, 3)
     assert payloads(source.claim("heir", idle_s=0, count=10).entries) == numbered(3, 1)
 
 
 def test_a_long_pending_list_is_taken_over_whole(source: Stream) -> None:
     """Not a page of it: whatever is left out would be dropped with the name."""
     source.append(numbered(3000))
-    source.read("paused", 3000, block_ms=None)
+    source.read("paused", 3000)
     with judged_silent("paused"):
         source.bury("heir", claim_after_s=0.05)
     assert source.state().consumers["heir"].entries == 3000
@@ -388,8 +388,8 @@ def test_a_long_pending_list_is_taken_over_whole(source: Stream) -> None:
 def test_too_much_to_take_over_is_left_for_another_time(source: Stream) -> None:
     """Redis is busy for as long as that takes: a backlog is worked off before names are removed."""
     source.append(numbered(4))
-    source.ack([entry.id for entry in source.read("dead", 1, block_ms=None)])
-    source.read("busy", 3, block_ms=None)
+    source.ack([entry.id for entry in source.read("dead", 1).entries])
+    source.read("busy", 3)
     silent(source, "dead", 4 * 0.01)
     with patch.object(stream, "_MAX_PENDING", 2):
         source.bury("heir", claim_after_s=0.01)
@@ -404,7 +404,7 @@ def test_too_much_to_take_over_is_left_for_another_time(source: Stream) -> None:
 def test_what_was_trimmed_while_pending_is_counted_when_names_go(source: Stream) -> None:
     """The takeover finds it gone, takes it off the list, and tells how much it was."""
     source.append(numbered(5))
-    source.read("paused", 5, block_ms=None)
+    source.read("paused", 5)
     keep(source, 3)
     with judged_silent("paused"):
         assert source.bury("heir", claim_after_s=0.05).lost == 2
@@ -425,7 +425,7 @@ def test_a_worker_removes_the_names_it_finds(world: World) -> None:
     world.source.ensure_group()
     world.source.append(good(20))
     for number in range(5):
-        world.source.read(f"dead-{number}", 2, block_ms=None)
+        world.source.read(f"dead-{number}", 2)
     with working(world, claim_after_s=0.05):
         until(lambda: set(world.source.state().consumers) == {"worker"}, "the names to go")
         until(lambda: is_drained(world), "what they held to be stored")

@@ -161,7 +161,7 @@ def scene(world: World, tmp_path: Path) -> Scene:
     scene.store(*healthy, bad_rank)
     world.source.ensure_group()
     world.source.append([b"read"])
-    world.source.ack([entry.id for entry in world.source.read("reader", 10)])
+    world.source.ack([entry.id for entry in world.source.read("reader", 10).entries])
     scene.run(SETTLE[3])
     return scene
 
@@ -555,9 +555,9 @@ def test_what_waits_on_the_stream_is_found(scene: Scene) -> None:
     """Not read, or read and not acknowledged: the consumers were not done."""
     scene.world.source.append([b"1", b"2", b"3"])
     assert_found(scene, "3 not read, 0 read and not acknowledged", pending=3)
-    scene.world.source.read("slow", 1, block_ms=None)
+    scene.world.source.read("slow", 1)
     assert_found(scene, "2 not read, 1 read and not acknowledged", pending=3)
-    scene.world.source.read("slow", 5, block_ms=None)
+    scene.world.source.read("slow", 5)
     assert_found(scene, "0 not read, 3 read and not acknowledged", pending=3)
 
 

@@ -228,7 +228,7 @@ def test_what_another_holds_is_not_complete(world: World) -> None:
     """Complete to the moment the first entry was added that somebody has read and not stored."""
     world.source.ensure_group()
     (held,) = world.source.append(good(1))
-    world.source.read("other", 1, block_ms=None)
+    world.source.read("other", 1)
     until(lambda: now_ms() > int(held.split(b"-")[0]), "the next millisecond")
     world.source.append(good(10, seed=2))
     with looking_often(), working(world):
@@ -247,7 +247,7 @@ def test_takeovers_losses_and_lost_groups_are_written(world: World) -> None:
     """What the log says once stays in the table, in the row of the consumer that saw it."""
     world.source.ensure_group()
     ids = world.source.append(good(10))
-    world.source.read("dead", 10, block_ms=None)
+    world.source.read("dead", 10)
     world.client.xtrim(world.source.key, minid=ids[4].decode(), approximate=False)
     with looking_often(), working(world, claim_after_s=0.1):
         until(lambda: health(world).get("claimed") == 6, "the takeover")

@@ -481,7 +481,7 @@ def test_a_trim_killed_in_the_middle_is_run_again(world: World, job: Job) -> Non
     source.ensure_group()
     for _ in range(12):
         source.append([b""] * 1000)
-    while page := source.read("reader", 5000, block_ms=None):
+    while page := source.read("reader", 5000).entries:
         source.ack([entry.id for entry in page])
     ids = source.append([b"unread"])
     killed = job("trim", "--keep", "0", FAILPOINT="in_trim")
@@ -491,7 +491,7 @@ def test_a_trim_killed_in_the_middle_is_run_again(world: World, job: Job) -> Non
     assert (again.returncode, again.stderr) == (0, "")
     assert again.stdout.startswith("Trimmed ")
     assert source.state().entries <= 101
-    assert [entry.id for entry in source.read("reader", 10, block_ms=None)] == ids
+    assert [entry.id for entry in source.read("reader", 10).entries] == ids
     assert json.loads(job("trim", "--keep", "0", "--json").stdout) == {"entries": 0}
 
 

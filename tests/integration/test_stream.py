@@ -52,18 +52,18 @@ def payloads(entries: list[Entry]) -> list[bytes]:
 def test_what_is_appended_is_read_once_and_in_order(source: Stream) -> None:
     """Two readers share the entries: each is read by one of them, in the order of adding."""
     ids = source.append(numbered(10))
-    first, second = source.read("a", 4, block_ms=None), source.read("b", 100, block_ms=None)
+    first, second = source.read("a", 4).entries, source.read("b", 100).entries
     assert payloads(first) == numbered(4)
     assert payloads(second) == numbered(6, 4)
     assert [entry.id for entry in first + second] == ids
-    assert source.read("a", 100, block_ms=None) == []
+    assert source.read("a", 100).entries == []
 
 
 @pytest.mark.parametrize("raw", [b"", b"\0\xff\r\n", b"x" * 300_000])
 def test_bytes_come_through_as_they_are(source: Stream, raw: bytes) -> None:
     """What is no event must reach the quarantine byte for byte."""
     source.append([raw])
-    (entry,) = source.read("a", 1, block_ms=None)
+    (entry,) = source.read("a", 1).entries
     assert (entry.payload, entry.is_event) == (raw, True)
 
 
@@ -73,16 +73,25 @@ def test_appending_nothing_adds_nothing(source: Stream) -> None:
     assert source.state().entries == 0
 
 
-def test_a_blocked_read_returns_when_an_entry_comes(source: Stream, redis_url: str) -> None:
-    """A lone event is read when it comes, not when the wait is over."""
-    read: list[Entry] = []
+def test_a_wait_ends_when_an_entry_comes(source: Stream, redis_url: str) -> None:
+    """A lone event is read when it comes, not when the wait is over; what is there ends it at once."""
+    ended = threading.Event()
     other = Stream(stream.connect(redis_url))
-    thread = threading.Thread(target=lambda: read.extend(other.read("a", 10, block_ms=4000)))
-    thread.start()
-    until(lambda: source.client.info("clients")["blocked_clients"], "the reader to block")
-    source.append([b"1"])
-    thread.join(3.5)
-    assert payloads(read) == [b"1"]
+
+    def wait() -> None:
+        other.wait(b"0-0", block_ms=4000)
+        ended.set()
+
+    for is_there in (False, True):
+        ended.clear()
+        thread = threading.Thread(target=wait)
+        thread.start()
+        if not is_there:
+            until(lambda: source.client.info("clients")["blocked_clients"], "it to wait")
+            assert not ended.is_set()
+            source.append([b"1"])
+        assert ended.wait(3.5)
+        thread.join()
     other.client.close()
 
 
@@ -99,7 +108,7 @@ def test_a_blocked_read_returns_when_an_entry_comes(source: Stream, redis_url: s
 def test_foreign_entries_are_handed_on_whole(source: Stream, fields: dict[bytes, bytes]) -> None:
     """An entry with other fields is marked as such and keeps every byte of them."""
     source.client.xadd(source.key, dict(fields))  # type: ignore[arg-type]
-    (entry,) = source.read("a", 1, block_ms=None)
+    (entry,) = source.read("a", 1).entries
     assert not entry.is_event
     flat = [value.encode("latin-1") for value in json.loads(entry.payload)]
     assert flat == [part for pair in fields.items() for part in pair]
@@ -108,14 +117,14 @@ def test_foreign_entries_are_handed_on_whole(source: Stream, fields: dict[bytes,
 def test_the_field_given_twice_is_foreign(source: Stream) -> None:
     """Two events in one entry are not one event: neither is picked."""
     source._run("XADD", source.key, "*", "event", "1", "event", "2")
-    (entry,) = source.read("a", 1, block_ms=None)
+    (entry,) = source.read("a", 1).entries
     assert (entry.is_event, json.loads(entry.payload)) == (False, ["event", "1", "event", "2"])
 
 
 def test_only_the_acknowledged_leave_the_pending_list(source: Stream) -> None:
     """What was read stays owed until it is acknowledged; acknowledging again, or nothing, is harmless."""
     source.append(numbered(2500))
-    read = source.read("a", 2500, block_ms=None)
+    read = source.read("a", 2500).entries
     source.ack([entry.id for entry in read[:2300]])
     source.ack([entry.id for entry in read[:10]])
     source.ack([])
@@ -130,9 +139,9 @@ def test_the_group_begins_at_the_beginning(bare: Stream) -> None:
     bare.append(numbered(3))
     assert bare.ensure_group()
     assert not bare.ensure_group()
-    assert payloads(bare.read("a", 10, block_ms=None)) == numbered(3)
+    assert payloads(bare.read("a", 10).entries) == numbered(3)
     assert not bare.ensure_group()
-    assert bare.read("a", 10, block_ms=None) == []
+    assert bare.read("a", 10).entries == []
 
 
 LOSSES: dict[str, Callable[[Stream], object]] = {
@@ -151,40 +160,32 @@ def test_a_lost_group_is_told_and_can_be_made_again(
     """Read and claim say GroupLost, not an error of some server; ack and leave are harmless then."""
     if not is_empty:
         source.append(numbered(3))
-        source.read("a", 2, block_ms=None)
+        source.read("a", 2)
     LOSSES[loss](source)
-    for block_ms in (None, 50):
-        with pytest.raises(GroupLost):
-            source.read("a", 10, block_ms=block_ms)
+    with pytest.raises(GroupLost):
+        source.read("a", 10)
     with pytest.raises(GroupLost):
         source.claim("a", idle_s=0, count=10)
     source.ack([b"1-1"])
     source.leave("a")
     assert source.ensure_group()
     source.append([b"after"])
-    assert payloads(source.read("a", 10, block_ms=None))[-1] == b"after"
+    assert payloads(source.read("a", 10).entries)[-1] == b"after"
 
 
 @pytest.mark.parametrize("loss", ["DEL", "FLUSHDB", "XGROUP DESTROY"])
-def test_a_blocked_read_notices_the_loss(source: Stream, redis_url: str, loss: str) -> None:
-    """A consumer that waits for news when the group goes is not left waiting, or ended by the error."""
-    seen: list[object] = []
-
-    def read() -> None:
-        other = Stream(stream.connect(redis_url))
-        try:
-            seen.append(other.read("a", 10, block_ms=4000))
-        except GroupLost:
-            seen.append(GroupLost)
-        finally:
-            other.client.close()
-
-    thread = threading.Thread(target=read)
+def test_a_wait_outlives_the_loss(source: Stream, redis_url: str, loss: str) -> None:
+    """A consumer that waits for news when the group goes is not ended by it; its next read tells."""
+    other = Stream(stream.connect(redis_url))
+    thread = threading.Thread(target=lambda: other.wait(b"0-0", block_ms=500))
     thread.start()
-    until(lambda: source.client.info("clients")["blocked_clients"], "the reader to block")
+    until(lambda: source.client.info("clients")["blocked_clients"], "it to wait")
     LOSSES[loss](source)
     thread.join(3.5)
-    assert seen == [GroupLost]
+    assert not thread.is_alive()
+    with pytest.raises(GroupLost):
+        other.read("a", 10)
+    other.client.close()
 
 
 def test_a_key_of_another_kind_is_no_lost_group(bare: Stream) -> None:
@@ -192,7 +193,7 @@ def test_a_key_of_another_kind_is_no_lost_group(bare: Stream) -> None:
     bare.client.set(bare.key, "x")
     for call in (
         bare.ensure_group,
-        lambda: bare.read("a", 1, block_ms=None),
+        lambda: bare.read("a", 1),
         lambda: bare.append([b"1"]),
     ):
         with pytest.raises(redis.ResponseError, match="WRONGTYPE") as caught:
@@ -206,7 +207,7 @@ def test_a_key_of_another_kind_is_no_lost_group(bare: Stream) -> None:
 def test_what_a_dead_consumer_held_is_taken_over(source: Stream) -> None:
     """After the idle time another consumer gets the entries, and only after it."""
     source.append(numbered(5))
-    read = source.read("dead", 3, block_ms=None)
+    read = source.read("dead", 3).entries
     fresh = source.claim("heir", idle_s=60, count=10)
     assert (fresh.entries, fresh.lost) == ([], 0)
     taken = source.claim("heir", idle_s=0, count=10)
@@ -231,7 +232,7 @@ def _pending(entries: int) -> Pending:
 def test_a_claim_walks_the_pending_list_in_steps(source: Stream) -> None:
     """A long pending list is taken over page by page, each entry once, until the walk is back at 0-0."""
     source.append(numbered(250))
-    source.read("dead", 250, block_ms=None)
+    source.read("dead", 250)
     taken: list[bytes] = []
     start, steps = FIRST, 0
     while steps == 0 or start != FIRST:
@@ -246,7 +247,7 @@ def test_a_claim_walks_the_pending_list_in_steps(source: Stream) -> None:
 def test_entries_deleted_while_pending_are_counted_as_lost(source: Stream, how: str) -> None:
     """What was trimmed before it was stored is told once, leaves the pending list, and hides nothing."""
     ids = source.append(numbered(5))
-    source.read("dead", 5, block_ms=None)
+    source.read("dead", 5)
     if how == "XDEL":
         source.client.xdel(source.key, *ids[:2])
     else:
@@ -260,7 +261,7 @@ def test_entries_deleted_while_pending_are_counted_as_lost(source: Stream, how: 
 def test_foreign_entries_are_claimed_as_such(source: Stream) -> None:
     """A takeover tells a foreign entry from an event as a read does."""
     source.client.xadd(source.key, {"a": "b"})
-    source.read("dead", 1, block_ms=None)
+    source.read("dead", 1)
     (entry,) = source.claim("heir", idle_s=0, count=1).entries
     assert (entry.is_event, json.loads(entry.payload)) == (False, ["a", "b"])
 
@@ -268,7 +269,7 @@ def test_foreign_entries_are_claimed_as_such(source: Stream) -> None:
 def test_a_consumer_leaves_unless_entries_are_pending_under_its_name(source: Stream) -> None:
     """Removing a name drops its pending entries for good, so that waits until there are none."""
     source.append(numbered(2))
-    read = source.read("a", 1, block_ms=None) + source.read("b", 1, block_ms=None)
+    read = source.read("a", 1).entries + source.read("b", 1).entries
     source.ack([read[1].id])
     source.leave("a")
     source.leave("b")
@@ -309,8 +310,8 @@ def test_state_follows_reading_and_acknowledging(source: Stream) -> None:
     """Undelivered becomes pending becomes done; the oldest that waits is the oldest of both."""
     ids = [source.append([raw])[0] for raw in numbered(4)]
     assert (source.state().undelivered, source.state().oldest_waiting_ms) == (4, _ms(ids[0]))
-    source.read("a", 1, block_ms=None)
-    source.read("b", 2, block_ms=None)
+    source.read("a", 1)
+    source.read("b", 2)
     state = source.state()
     assert (state.undelivered, state.pending) == (1, 3)
     assert state.consumers == {"a": _pending(1), "b": _pending(2)}
@@ -319,7 +320,7 @@ def test_state_follows_reading_and_acknowledging(source: Stream) -> None:
     assert source.state().oldest_waiting_ms == _ms(ids[2])
     source.ack(ids[2:3])
     assert source.state().oldest_waiting_ms == _ms(ids[3])
-    source.read("a", 1, block_ms=None)
+    source.read("a", 1)
     source.ack(ids[3:])
     state = source.state()
     assert (state.undelivered, state.pending, state.oldest_waiting_ms) == (0, 0, None)
@@ -330,7 +331,7 @@ def test_state_follows_reading_and_acknowledging(source: Stream) -> None:
 def test_undelivered_is_exact_after_deletions(source: Stream, deleted: tuple[int, ...]) -> None:
     """The server's own lag is unknown or wrong after XDEL: the count is not."""
     ids = source.append(numbered(10))
-    source.read("a", 3, block_ms=None)
+    source.read("a", 3)
     source.client.xdel(source.key, *(ids[number] for number in deleted))
     state = source.state()
     assert state.undelivered == 7 - len([number for number in deleted if number >= 3])
@@ -361,7 +362,7 @@ def test_other_groups_are_not_ours(source: Stream) -> None:
     """What another group reads is no part of our state."""
     source.client.xgroup_create(source.key, "other", id="0")
     source.append(numbered(3))
-    Stream(source.client, group="other").read("x", 2, block_ms=None)
+    Stream(source.client, group="other").read("x", 2)
     state = source.state()
     assert (state.undelivered, state.pending, dict(state.consumers)) == (3, 0, {})
 
@@ -376,7 +377,7 @@ def test_find_tells_where_an_entry_is(source: Stream) -> None:
     assert found is not None
     assert (found.entry_id, found.added_ms) == (entry_id.decode(), _ms(entry_id))
     assert (found.is_undelivered, found.consumer) == (True, None)
-    source.read("a", 1, block_ms=None)
+    source.read("a", 1)
     found = source.find(needle, since_ms=since_ms)
     assert found is not None
     assert (found.is_undelivered, found.consumer) == (False, "a")

@@ -35,7 +35,7 @@ def add(source: Stream, entries: int) -> list[bytes]:
 
 def read(source: Stream, entries: int) -> list[bytes]:
     """Let the group's consumer read so many; the ids."""
-    return [entry.id for entry in source.read("reader", entries, block_ms=None)]
+    return [entry.id for entry in source.read("reader", entries).entries]
 
 
 def on_stream(source: Stream) -> list[bytes]:
@@ -49,7 +49,7 @@ def owed(source: Stream) -> list[bytes]:
     claimed = source.claim("heir", idle_s=0, count=100_000)
     assert claimed.lost == 0
     taken += [entry.id for entry in claimed.entries]
-    while page := source.read("heir", 10_000, block_ms=None):
+    while page := source.read("heir", 10_000).entries:
         taken += [entry.id for entry in page]
     return taken
 

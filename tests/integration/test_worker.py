@@ -91,7 +91,7 @@ def test_what_a_dead_consumer_held_is_stored(world: World) -> None:
     """Entries that were read and not acknowledged are taken over, foreign and bad ones with them."""
     world.source.ensure_group()
     world.source.append([*good(1500), b"bad"])
-    assert len(world.source.read("dead", 1501, block_ms=None)) == 1501
+    assert len(world.source.read("dead", 1501).entries) == 1501
     with capture_logs() as logs, working(world, claim_after_s=0.2):
         until(lambda: is_drained(world), "the takeover")
     assert world.count("game_events") == 1500
@@ -103,7 +103,7 @@ def test_a_living_consumers_entries_are_left_alone(world: World) -> None:
     """What another consumer has just read is its own affair."""
     world.source.ensure_group()
     world.source.append(good(5))
-    world.source.read("alive", 2, block_ms=None)
+    world.source.read("alive", 2)
     with working(world):
         until(lambda: world.count("game_events") == 3, "the other entries")
         state = world.source.state()
@@ -115,7 +115,7 @@ def test_entries_trimmed_while_pending_are_reported(world: World) -> None:
     """A loss is told as a loss, with its number; the rest goes on."""
     world.source.ensure_group()
     ids = world.source.append(good(10))
-    world.source.read("dead", 10, block_ms=None)
+    world.source.read("dead", 10)
     world.client.xtrim(world.source.key, minid=ids[4].decode(), approximate=False)
     with capture_logs() as logs, working(world, claim_after_s=0.2):
         until(lambda: is_drained(world), "the takeover")

@@ -82,10 +82,9 @@ def test_batches_are_summed_up_until_they_are_written() -> None:
     tally = Tally("test")
     add(tally, entries=10, took_s=0.5)
     add(tally, entries=30, took_s=0.25)
-    notes = tally.notes()
+    notes = tally.take_notes()
     assert (notes.batch_rows_max, notes.batch_s_sum, notes.batch_s_max) == (30, 0.75, 0.5)
-    tally.noted()
-    assert (tally.notes().batch_rows_max, tally.notes().batch_s_sum) == (0, 0.0)
+    assert (tally.take_notes().batch_rows_max, tally.take_notes().batch_s_sum) == (0, 0.0)
 
 
 def test_ages_are_percentiles_of_what_was_stored() -> None:
@@ -93,7 +92,7 @@ def test_ages_are_percentiles_of_what_was_stored() -> None:
     tally = Tally("test")
     add(tally, entries=970, age_s=2.0)
     add(tally, entries=30, age_s=60.0)
-    notes = tally.notes()
+    notes = tally.take_notes()
     assert notes.age_p50_s is not None
     assert notes.age_p95_s is not None
     assert notes.age_p99_s is not None
@@ -105,7 +104,7 @@ def test_an_entry_from_the_future_is_of_no_age() -> None:
     """Clocks differ: Redis' may be ahead of ours, and an age below zero would be nonsense."""
     tally = Tally("test")
     add(tally, age_s=-30.0)
-    assert 0.0 <= (tally.notes().age_p50_s or 0.0) <= 0.001
+    assert 0.0 <= (tally.take_notes().age_p50_s or 0.0) <= 0.001
 
 
 def test_ages_of_an_hour_ago_are_forgotten() -> None:
@@ -113,9 +112,9 @@ def test_ages_of_an_hour_ago_are_forgotten() -> None:
     tally = Tally("test")
     with patch.object(tally_module, "_AGES_OVER_S", 0.0):
         add(tally, age_s=60.0)
-        assert tally.notes().age_p99_s is None
+        assert tally.take_notes().age_p99_s is None
     add(tally, age_s=2.0)
-    assert (tally.notes().age_p99_s or 0.0) < 3
+    assert (tally.take_notes().age_p99_s or 0.0) < 3
 
 
 def test_each_kind_of_trouble_is_noted_and_told() -> None:
@@ -126,7 +125,7 @@ def test_each_kind_of_trouble_is_noted_and_told() -> None:
         tally.found_lost(5)
         tally.found_lost(0)
         tally.group_made_again()
-    notes = tally.notes()
+    notes = tally.take_notes()
     assert (notes.claimed, notes.lost, notes.groups_made, tally.lost) == (3, 7, 1, 7)
     assert [line["log_level"] for line in logs] == ["info", "error", "error", "warning"]
 
@@ -147,7 +146,7 @@ def test_waits_are_counted_by_server() -> None:
         tally.waits("Redis")
         clock.monotonic.return_value = 104.0
         tally.is_back("Redis")
-        notes = tally.notes()
+        notes = tally.take_notes()
         by_name = {metric.name: metric for metric in tally.metrics()}
     assert (notes.waited_postgres_s, notes.waited_redis_s) == (3.0, 1.0)
     assert by_name["waiting"].value == {"Redis": 0.0, "Postgres": 0.0}  # type: ignore[union-attr]
@@ -169,16 +168,16 @@ def test_a_flood_is_one_line_when_it_begins_and_one_when_it_ends() -> None:
     tally = Tally("test")
     with capture_logs() as logs:
         tally.refused(refusing(1000, 100))
-        assert (logs, tally.notes().is_flooded) == ([], False)
+        assert (logs, tally.take_notes().is_flooded) == ([], False)
         for _ in range(5):
             tally.refused(refusing(1000, 1000))
-            assert tally.notes().is_flooded
+            assert tally.take_notes().is_flooded
         tally.refused(refusing(9000, 0))
-        assert tally.notes().is_flooded
+        assert tally.take_notes().is_flooded
         tally.refused(refusing(5000, 0))
     assert [line["log_level"] for line in logs] == ["error", "info"]
     assert (logs[0]["refused"], logs[0]["of_the_last"]) == (1100, 10_000)
-    assert not tally.notes().is_flooded
+    assert not tally.take_notes().is_flooded
 
 
 def test_the_names_of_unknown_keys_are_bounded() -> None:
