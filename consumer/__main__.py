@@ -8,6 +8,7 @@ import threading
 import uuid
 from contextlib import closing
 from datetime import UTC, datetime
+from typing import Final
 
 import psycopg2
 import redis
@@ -22,6 +23,9 @@ from pipeline.pulse import Pulse
 from pipeline.settings import Settings, SettingsError
 from pipeline.stop import on_signals
 from pipeline.stream import Stream
+
+# A Postgres that has not answered for so long is taken for one that is away; a slow one is not.
+_SILENT_S: Final = 60.0
 
 
 def main() -> int:
@@ -42,17 +46,24 @@ def main() -> int:
         source = Stream(stream.connect(config.redis_url))
     except SettingsError as error:
         return _fail(str(error), code=2)
-    loader = load.Loader(config.database_url, name, frozen_s=config.claim_after_s)
+    loader = load.Loader(
+        config.database_url,
+        name,
+        frozen_s=config.claim_after_s,
+        silent_s=max(_SILENT_S, 4 * config.claim_after_s),
+    )
     pulse = Pulse(config.liveness_file)
     tally = Tally(name, pulse)
-    with closing(loader), closing(source.client), closing(pulse), on_signals() as stop:
+    with closing(loader), closing(source.client), on_signals(at_the_end=pulse.close) as stop:
         try:
-            with metrics.served(config.metrics_host, config.metrics_port, tally.metrics):
+            pulse.begin()
+            with (
+                closing(pulse),
+                metrics.served(config.metrics_host, config.metrics_port, tally.metrics),
+            ):
                 return _consume(config, name, source, loader, tally, stop)
         except SettingsError as error:
             return _fail(str(error), code=2)
-        except OSError as error:
-            return _fail(f"{error.filename or 'A file'} cannot be used: {error.strerror}.")
 
 
 def _consume(
@@ -96,16 +107,18 @@ def _consume(
         )
         log.get("consumer").info("Consuming", consumer=name, redis=redis_at, postgres=postgres_at)
         worker.run()
-        _leave(source, name)
+        # A read that went astray may still arrive: whoever buries the dead removes the name then.
+        if not tally.has_lost_connections:
+            _leave(source, name)
     except Stopped:
         pass
     except stream.Evicts as error:
         return _fail(str(error))
-    except Flooded:
+    except Flooded as flooded:
         return _fail(
             f"More than {config.quarantine_limit} of the last {tally.flood.window:,} entries were refused"
-            " (QUARANTINE_LIMIT), so nothing of the last batch was stored or acknowledged: mend the sender,"
-            " or raise the limit, and start again; `infamous status` tells the reasons so far."
+            f" ({flooded}), so nothing of the last batch was stored or acknowledged: mend the sender, or"
+            " raise QUARANTINE_LIMIT, and start again."
         )
     except load.SchemaError as error:
         return _fail(f"The tables cannot be used ({error}): run `infamous migrate`.")

@@ -5,7 +5,8 @@ What a batch did to the tables is counted by the transaction that did it; these 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -40,12 +41,17 @@ class Seen:
 
 @dataclass(frozen=True)
 class Notes:
-    """What is added to a consumer's row of the minute, beside the counts of a batch."""
+    """A consumer's row of a minute, beside the counts of its batches.
 
+    These are sums of the whole minute so far, so that writing them again changes nothing.
+    """
+
+    # Unix seconds at which the minute began, by the consumer's clock.
+    minute_s: int = field(default_factory=lambda: this_minute_s())
     batch_rows_max: int = 0
     batch_s_sum: float = 0.0
     batch_s_max: float = 0.0
-    # Of the last minute or so, not since the last note; None when nothing was stored.
+    # Of the last minute or so; None when nothing was stored.
     age_p50_s: float | None = None
     age_p95_s: float | None = None
     age_p99_s: float | None = None
@@ -61,4 +67,11 @@ class Notes:
         """Names and values of the columns."""
         flat = asdict(self)
         seen: dict[str, Any] = flat.pop("seen")
-        return flat | seen
+        minute = datetime_of(flat.pop("minute_s") * 1000)
+        return flat | seen | {"minute": minute}
+
+
+def this_minute_s() -> int:
+    """When the present minute began, in Unix seconds."""
+    now_s = int(time.time())
+    return now_s - now_s % 60

@@ -22,7 +22,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extras import execute_values
 
 from consumer.batch import Batch, Refusal
-from consumer.cutoff import cut_off_after
+from consumer.cutoff import Cutoff
 from consumer.health import Notes
 from consumer.rows import COLUMNS, copy_binary
 from pipeline import failpoint, partitions
@@ -72,8 +72,8 @@ on conflict (sha256) do update set
     released_at = null
 """
 ENSURE_PARTITIONS: Final = "select ensure_game_events_partitions(%s, %s)"
-# Counts are added to the row and never written over it: with the transaction that stores the batch they
-# stand or fall together, so their sums are the tables' own.
+# Counts of the batch are added to the row: with the transaction that stores it they stand or fall together,
+# so their sums are the tables' own. The rest are the consumer's own sums of the minute, and written over it.
 ADD_HEALTH: Final = """
 insert into pipeline_health as h
     (minute, process, batches, stored, duplicates, quarantined, quarantined_by_reason,
@@ -81,7 +81,7 @@ insert into pipeline_health as h
      claimed, groups_made, lost, waited_redis_s, waited_postgres_s, is_flooded,
      seen_at, added, undelivered, pending, oldest_waiting_at, complete_to)
 values
-    (date_trunc('minute', now(), 'UTC'), %(process)s, %(batches)s, %(stored)s, %(duplicates)s,
+    (%(minute)s, %(process)s, %(batches)s, %(stored)s, %(duplicates)s,
      %(quarantined)s, %(quarantined_by_reason)s,
      %(batch_rows_max)s, %(batch_s_sum)s, %(batch_s_max)s, %(age_p50_s)s, %(age_p95_s)s, %(age_p99_s)s,
      %(claimed)s, %(groups_made)s, %(lost)s, %(waited_redis_s)s, %(waited_postgres_s)s, %(is_flooded)s,
@@ -103,17 +103,17 @@ on conflict (minute, process) do update set
             group by key
         ) as summed
     ),
-    batch_rows_max = greatest(h.batch_rows_max, excluded.batch_rows_max),
-    batch_s_sum = h.batch_s_sum + excluded.batch_s_sum,
-    batch_s_max = greatest(h.batch_s_max, excluded.batch_s_max),
+    batch_rows_max = excluded.batch_rows_max,
+    batch_s_sum = excluded.batch_s_sum,
+    batch_s_max = excluded.batch_s_max,
     age_p50_s = coalesce(excluded.age_p50_s, h.age_p50_s),
     age_p95_s = coalesce(excluded.age_p95_s, h.age_p95_s),
     age_p99_s = coalesce(excluded.age_p99_s, h.age_p99_s),
-    claimed = h.claimed + excluded.claimed,
-    groups_made = h.groups_made + excluded.groups_made,
-    lost = h.lost + excluded.lost,
-    waited_redis_s = h.waited_redis_s + excluded.waited_redis_s,
-    waited_postgres_s = h.waited_postgres_s + excluded.waited_postgres_s,
+    claimed = excluded.claimed,
+    groups_made = excluded.groups_made,
+    lost = excluded.lost,
+    waited_redis_s = excluded.waited_redis_s,
+    waited_postgres_s = excluded.waited_postgres_s,
     is_flooded = excluded.is_flooded,
     seen_at = coalesce(excluded.seen_at, h.seen_at),
     added = coalesce(excluded.added, h.added),
@@ -170,23 +170,26 @@ class Loader:
     error; every call may raise an error for which ``is_temporary`` holds, and may then be repeated.
     """
 
-    def __init__(self, database_url: str, name: str, *, frozen_s: float = 15.0) -> None:
+    def __init__(
+        self, database_url: str, name: str, *, frozen_s: float = 15.0, silent_s: float = 60.0
+    ) -> None:
         """``frozen_s``: a transaction left idle for so long is rolled back by the server, because
         another consumer that took the batch over would wait for it as long as this one is frozen.
-        A server that does not answer for four times as long counts as away.
+        ``silent_s``: where a transaction takes longer, the server counts as away.
         """
-        self._silent_s = 4 * frozen_s
+        self._cutoff = Cutoff(silent_s)
         self._dsn = libpq_url(database_url)
         self._frozen_ms = min(max(1, int(frozen_s * 1000)), 2**31 - 1)
         self._name = name
         self._connection: Connection | None = None
         self._days: set[int] = set()
 
-    def store(self, batch: Batch, notes: Notes = Notes()) -> Stored:  # noqa: B008  # frozen
+    def store(self, batch: Batch, notes: Notes | None = None) -> Stored:
         """Store the batch whole: afterwards each entry is a row, was one before, or is quarantined.
 
-        The health table's row is written with it.
+        The health table's row of the minute is written with it.
         """
+        notes = notes or Notes()
         # Each further attempt is made outside the handler of the one before: see _insert_in_parts.
         try:
             return self._transaction(lambda cursor: self._store(cursor, batch, notes))
@@ -219,6 +222,7 @@ class Loader:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._cutoff.close()
 
     def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
@@ -233,7 +237,7 @@ class Loader:
                 tcp_user_timeout=30_000,
             )
             with (
-                cut_off_after(self._silent_s, connection),
+                self._cutoff.guard(connection),
                 connection,
                 connection.cursor() as cursor,
             ):
@@ -251,7 +255,7 @@ class Loader:
         try:
             connection = self._open()
             with (
-                cut_off_after(self._silent_s, connection),
+                self._cutoff.guard(connection),
                 connection,
                 connection.cursor() as cursor,
             ):

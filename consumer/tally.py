@@ -10,7 +10,7 @@ from typing import Final
 
 from consumer.batch import Batch
 from consumer.flood import Flood
-from consumer.health import Notes, Seen
+from consumer.health import Notes, Seen, this_minute_s
 from consumer.load import Stored
 from pipeline import log
 from pipeline.metrics import (
@@ -53,13 +53,19 @@ class Tally:
         self._claimed = self._groups_made = 0
         self._waited_s: dict[str, float] = {}
         self._waiting_since_s: dict[str, float] = {}
+        self._has_lost_connections = False
         self._batch_entries = Histogram(ENTRIES_BOUNDS)
         self._batch_s, self._age_s = Histogram(SECONDS_BOUNDS), Histogram(SECONDS_BOUNDS)
         self._state: StreamState | None = None
-        # For the health table: since the last note.
+        # For the health table: since the minute began.
         self._notes = Notes()
         self._recent_age_s = Histogram(SECONDS_BOUNDS)
         self._recent_until_s = 0.0
+
+    @property
+    def has_lost_connections(self) -> bool:
+        """Whether a call to Redis ever went astray: it may still be on its way."""
+        return self._has_lost_connections or "Redis" in self._waiting_since_s
 
     @property
     def entries(self) -> int:
@@ -144,9 +150,23 @@ class Tally:
         self.lost += entries
         self._notes = replace(self._notes, lost=self._notes.lost + entries)
         self._log.error(
-            "Entries were trimmed from the stream before they were stored: they are lost here",
+            "Entries were trimmed from the stream before they were acknowledged: they are lost here, but for"
+            " those that a consumer still has in hand",
             entries=entries,
         )
+
+    def suspect_lost(self, entries: int) -> None:
+        """Tell of a gap whose size a crash of the server may have spoiled."""
+        if entries:
+            self._log.warning(
+                "The stream was trimmed past what was read last, and Redis was started again since it"
+                " last counted right: entries may have been lost here, this many at most",
+                entries=entries,
+            )
+
+    def flooded(self) -> None:
+        """The limit is reached: let the health table say so, however low it is."""
+        self._is_flooded = True
 
     def group_made_again(self) -> None:
         """Tell that the group was gone."""
@@ -191,8 +211,11 @@ class Tally:
 
     def is_back(self, server: str) -> None:
         """The wait is over."""
-        waited_s = time.monotonic() - self._waiting_since_s.pop(server)
+        waited_s = time.monotonic() - self._waiting_since_s[server]
         self._waited_s[server] = self._waited_s.get(server, 0.0) + waited_s
+        # After the sum, or a scrape between the two would see time go backwards.
+        del self._waiting_since_s[server]
+        self._has_lost_connections |= server == "Redis"
         if server == "Redis":
             total_s = self._notes.waited_redis_s + waited_s
             self._notes = replace(self._notes, waited_redis_s=total_s)
@@ -207,12 +230,14 @@ class Tally:
         self._state = state
         self._notes = replace(self._notes, seen=Seen.of(state))
 
-    def take_notes(self) -> Notes:
-        """What is to be written now, with the percentiles and the alarm as they stand.
+    def notes(self) -> Notes:
+        """The minute's row as it stands, with the percentiles and the alarm.
 
-        From here on it counts as written: should that fail, a few seconds of a minute are missing.
+        The first call after a minute is over tells that minute to its end, and begins the next.
         """
-        notes, self._notes = self._notes, Notes()
+        notes = self._notes
+        if notes.minute_s != this_minute_s():
+            self._notes = Notes()
         ages, is_recent = self._recent_age_s, time.time() < self._recent_until_s
         return replace(
             notes,
@@ -264,11 +289,13 @@ class Tally:
         gauges: tuple[tuple[str, float, str], ...] = (
             ("undelivered_entries", state.undelivered, "Entries nobody has read"),
             ("pending_entries", state.pending, "Entries read and not acknowledged"),
+            # It grows between two looks, and while a call hangs nobody looks.
             (
                 "oldest_waiting_seconds",
-                0.0 if oldest_ms is None else max(0.0, (state.at_ms - oldest_ms) / 1000),
-                "Age of the oldest of those",
+                0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000),
+                "Age of the oldest of those, if it still waits",
             ),
+            ("seen_timestamp_seconds", state.at_ms / 1000, "When the stream was last looked at"),
             (
                 "complete_to_timestamp_seconds",
                 state.complete_to_ms / 1000,

@@ -24,10 +24,17 @@ T = TypeVar("T")
 
 # How often the stream is looked at for the health table, and a row of it written by an idle consumer.
 LOOK_EVERY_S: Final = 10.0
+# How often the names of the dead are removed, in times of CLAIM_AFTER_S.
+_BURY_EVERY: Final = 10
 
 
 class Flooded(Exception):
     """More entries were refused than QUARANTINE_LIMIT allows."""
+
+    def __init__(self, batch: Batch) -> None:
+        last = batch.refusals[-1]
+        reasons = sorted({refusal.reason.value for refusal in batch.refusals})
+        super().__init__(f"{', '.join(reasons)}; the last is entry {last.entry.id.decode()}")
 
 
 class Worker:
@@ -51,7 +58,7 @@ class Worker:
         self.claim_after_s, self.retention_days = claim_after_s, retention_days
         self.quarantine_limit = quarantine_limit
         self._claim_start = stream.FIRST
-        self._claim_due_s = self._look_due_s = 0.0
+        self._claim_due_s = self._look_due_s = self._bury_due_s = 0.0
 
     def run(self) -> None:
         """Work until ``stop`` is set, then store and acknowledge what is in hand.
@@ -90,9 +97,10 @@ class Worker:
             return
         self.tally.refused(batch)
         if self.quarantine_limit is not None and self.tally.flood.recent > self.quarantine_limit:
+            self.tally.flooded()
             self._note()
-            raise Flooded
-        began_s, notes = time.monotonic(), self.tally.take_notes()
+            raise Flooded(batch)
+        began_s, notes = time.monotonic(), self.tally.notes()
         stored = self._postgres(lambda: self.loader.store(batch, notes))
         failpoint.reached("after_commit")
         self.tally.add(stored, batch, time.monotonic() - began_s)
@@ -108,6 +116,7 @@ class Worker:
                 return claimed
         delivered = self._redis(lambda: self.source.read(self.name, room))
         self.tally.found_lost(delivered.lost)
+        self.tally.suspect_lost(delivered.suspected)
         if not delivered.entries and not batch.ids:
             block_ms = stream.BLOCK_MS
             self._redis(lambda: self.source.wait(delivered.last_id, block_ms=block_ms))
@@ -124,18 +133,27 @@ class Worker:
         self._claim_start = claimed.next_start
         if claimed.next_start == stream.FIRST:
             self._claim_due_s = time.monotonic() + self.claim_after_s / 2
-            buried = self._redis(lambda: self.source.bury(self.name, claim_after_s=idle_s))
-            self.tally.claimed(buried)
+            self._bury()
         return claimed.entries
+
+    def _bury(self) -> None:
+        """Seldom: it takes over what is pending, which then has been so for no time at all."""
+        if time.monotonic() >= self._bury_due_s:
+            self._bury_due_s = time.monotonic() + _BURY_EVERY * self.claim_after_s
+            after_s = self.claim_after_s
+            self.tally.claimed(
+                self._redis(lambda: self.source.bury(self.name, claim_after_s=after_s))
+            )
 
     def _look(self) -> None:
         """Look at the stream, and write down what is to be known of it and of this consumer."""
         self._look_due_s = time.monotonic() + LOOK_EVERY_S
+        self._redis(self.source.vouch)
         self.tally.saw(self._redis(self.source.state))
         self._note()
 
     def _note(self) -> None:
-        notes = self.tally.take_notes()
+        notes = self.tally.notes()
         self._postgres(lambda: self.loader.note(notes))
 
     # --- the edge: what a call does when its server is away, or the group is gone

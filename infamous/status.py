@@ -36,7 +36,9 @@ where is_flooded and updated_at > now() - interval '10 minutes'
                             where minute > now() - interval '15 minutes' group by process)
 order by 1
 """)
-LOST: Final = text("select coalesce(sum(lost), 0)::bigint from pipeline_health")
+LOST: Final = text("""
+select coalesce(sum(lost), 0)::bigint from pipeline_health where minute > now() - interval '7 days'
+""")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Tables:
     last_partition: date | None
     # Consumers that bad entries flood at present.
     flooded: tuple[str, ...] = ()
-    # Entries that were trimmed from the stream before they were stored, ever.
+    # Entries that were trimmed from the stream before they were stored, in the last week.
     lost: int = 0
 
 

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,6 +22,13 @@ Count = Annotated[int, Meta(ge=0)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 # A year is for ever; infinity is no number of milliseconds for Redis.
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
+# What each kind is called where a value is none of it.
+_KINDS: Final[dict[Any, str]] = {
+    Positive: "a whole number of 1 or more",
+    Count: "a whole number of 0 or more",
+    Port: "a whole number from 0 to 65535",
+    Seconds: "a number of seconds above 0, up to 31536000 (a year)",
+}
 
 _SQLALCHEMY_SCHEME: Final = "postgresql+psycopg2"
 _POSTGRES_SCHEMES: Final = frozenset({"postgres", "postgresql", _SQLALCHEMY_SCHEME})
@@ -103,9 +110,20 @@ def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = 
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         # "Expected `int`, got `str` - at `$.batch_rows`"
-        problem, _, place = str(error).partition(" - at `$.")
-        field = place.rstrip("`")
-        raise SettingsError(f"{field.upper()}={values[field]} cannot be used: {problem}.") from None
+        field = str(error).rpartition(" - at `$.")[2].rstrip("`")
+        raise SettingsError(
+            f"{field.upper()}={values[field]} cannot be used: {_expected(field)} is expected."
+        ) from None
+
+
+def _expected(field: str) -> str:
+    """What a setting takes, in the words of whoever sets it."""
+    hint = get_type_hints(Settings, include_extras=True)[field]
+    kinds = [_KINDS[kind] for kind in (hint, *get_args(hint)) if kind in _KINDS]
+    if kinds:
+        return kinds[0]
+    *words, last = get_args(hint)
+    return f"{', '.join(words)} or {last}"
 
 
 def _lookup(values: Mapping[str, str], name: str) -> str | None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Final, cast
 
 import redis
@@ -119,6 +121,14 @@ class Evicts(Exception):
     """Redis would throw the stream away when its memory is full."""
 
 
+class Counted(Enum):
+    """Who saw to it that a gap is told once."""
+
+    BY_ITSELF = "the server"
+    BY_US = "this consumer"
+    BY_ANOTHER = "another consumer"
+
+
 @dataclass(frozen=True)
 class Delivered:
     """What a read handed over, and what it found gone."""
@@ -126,6 +136,8 @@ class Delivered:
     entries: list[Entry]
     # Entries that were trimmed from the stream before anyone read them.
     lost: int
+    # The same where a crash of the server may have spoiled its count: so many at most, perhaps none.
+    suspected: int
     # The newest entry's id at that moment: where to wait for more.
     last_id: bytes
 
@@ -238,6 +250,8 @@ class Stream:
             if _words(error).startswith("BUSYGROUP"):
                 return False
             raise
+        with suppress(redis.RedisError):  # without it a loss is a suspicion until all was delivered
+            self.client.set(self._vouched_key, _run_id(self.client))
         return True
 
     def _create_group(self, entries_read: int | None) -> None:
@@ -264,8 +278,9 @@ class Stream:
         not do that. Redis before 7 counts neither. Raises GroupLost.
         """
         with self.client.pipeline(transaction=True) as pipe:
-            pipe.xinfo_stream(self.key)
-            pipe.xinfo_groups(self.key)
+            # As they come: to make dictionaries of every part takes longer than all the rest.
+            pipe.execute_command("XINFO", "STREAM", self.key)  # type: ignore[no-untyped-call]
+            pipe.execute_command("XINFO", "GROUPS", self.key)  # type: ignore[no-untyped-call]
             pipe.execute_command(  # type: ignore[no-untyped-call]
                 "XREADGROUP", "GROUP", self.group, consumer, "COUNT", count,
                 "STREAMS", self.key, ">",
@@ -276,67 +291,87 @@ class Stream:
                 raise GroupLost from answer
             if isinstance(answer, Exception):
                 raise answer
-        group, last_id = self._own(groups), cast("bytes", info["last-generated-id"])
-        if not reply:
-            return Delivered([], self._settle(info, group), last_id)
-        lost = _lost_unread(info, group)
-        entries = [_entry(raw) for raw in reply[0][1]]
-        if lost:
-            self._count_in(int(group["entries-read"]) + len(entries), lost)
-        return Delivered(entries, lost, last_id)
+        info, group = _pairs(info), self._own(_pairs(raw) for raw in groups)
+        entries = [_entry(raw) for raw in reply[0][1]] if reply else []
+        gap, is_certain = _gap(info, group), True
+        # What was read is in hand now: that the books cannot be put right must not take it away.
+        with suppress(redis.RedisError, GroupLost):
+            if gap:
+                is_certain = self._counts_since_start()
+                if self._count_in(info, group, len(entries), gap) is Counted.BY_ANOTHER:
+                    gap = 0
+            elif not entries and info.get("entries-added") != group.get("entries-read"):
+                # All was delivered: a count that says otherwise is a crashed server's (redis #10569).
+                self._count_in(info, group, 0, 0)
+        lost, suspected = (gap, 0) if is_certain else (0, gap)
+        return Delivered(entries, lost, suspected, info["last-generated-id"])
 
     def wait(self, after: bytes, *, block_ms: int = BLOCK_MS) -> None:
         """Wait, within bounds, until an entry is added after this one."""
         self._run("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", self.key, after)
 
-    def _count_in(self, read: int, lost: int) -> None:
-        """See that the group counts as read what was told as lost, so that nobody tells it again.
+    def vouch(self) -> None:
+        """Where all was delivered, write down that this run of the server counts right.
 
-        Some versions pass over the gap in their count, some do not: ``read`` is what the latter say.
+        A crash can spoil what a group is said to have read, so a gap that is found before all was
+        delivered once more is a suspicion only.
         """
+        info = self.client.xinfo_stream(self.key)
         group = self._own(self.client.xinfo_groups(self.key))
-        if int(group["entries-read"] or 0) < read + lost:
-            self._run(
-                "XGROUP", "SETID", self.key, self.group, group["last-delivered-id"],
-                "ENTRIESREAD", read + lost,
-            )  # fmt: skip
+        if info.get("entries-added") == group.get("entries-read") is not None:
+            run = _run_id(self.client)
+            if self.client.get(self._vouched_key) != run:
+                self.client.set(self._vouched_key, run)
 
-    def _settle(self, info: Mapping[str, Any], group: Mapping[str, Any]) -> int:
-        """Where nothing is left to read, what the group read and what was added must be equal.
+    def _counts_since_start(self) -> bool:
+        return self.client.get(self._vouched_key) == _run_id(self.client)
 
-        Sets the group's count right and returns the entries that were lost. A count that is wrong
-        although everything was delivered is a server's that crashed (redis #10569): nothing was lost.
+    @property
+    def _vouched_key(self) -> str:
+        return f"{{{self.key}}}:{self.group}:counts"
+
+    def _count_in(
+        self, info: Mapping[str, Any], group: Mapping[str, Any], entries: int, gap: int
+    ) -> Counted:
+        """Let the group count as read what it passed over, so that nobody tells it again.
+
+        Some versions pass over a gap in their count as well, some do not.
         """
-        added = info.get("entries-added")
-        if added is None or added == group.get("entries-read"):
-            return 0
-        return _lost_unread(info, group) if self._mend_count(info) else 0
-
-    def _mend_count(self, info: Mapping[str, Any]) -> bool:
-        """Let the group count as read whatever was added; says whether it did not yet."""
+        if info.get("entries-added") is None:
+            return Counted.BY_ITSELF
+        if not entries:
+            return self._count_all_in(info)
+        read = int(group["entries-read"]) + entries + gap
+        now = self._own(self.client.xinfo_groups(self.key))
+        if int(now["entries-read"] or 0) >= read:
+            return Counted.BY_ITSELF
         with self.client.pipeline(transaction=True) as pipe:
-            try:
-                pipe.watch(self.key)  # type: ignore[no-untyped-call]
-                present, groups = pipe.xinfo_stream(self.key), pipe.xinfo_groups(self.key)
-                if present["last-generated-id"] != info["last-generated-id"]:
-                    return False  # something came, which is read next
-                if self._own(groups)["entries-read"] == present["entries-added"]:
-                    return False  # another consumer was quicker
-                pipe.multi()
-                pipe.execute_command(  # type: ignore[no-untyped-call]
-                    "XGROUP", "SETID", self.key, self.group, present["last-generated-id"],
-                    "ENTRIESREAD", present["entries-added"],
-                )  # fmt: skip
-                pipe.execute()
-            except redis.WatchError as error:
-                if isinstance(error.__context__, redis.ConnectionError | redis.TimeoutError):
-                    raise
-                return False
-            except redis.ResponseError as error:
-                if _is_group_lost(error) or _is_key_lost(error):
-                    raise GroupLost from error
-                raise
-        return True
+            pipe.xinfo_groups(self.key)
+            self._set_count(pipe, now["last-delivered-id"], read)
+            groups, _ = pipe.execute()
+        newest = self._own(groups)["last-delivered-id"]
+        if newest != now["last-delivered-id"]:
+            # Another read in between, and was set back for an instant; at worst it reads that twice.
+            self._set_count(self.client, newest, read)
+        return Counted.BY_US
+
+    def _count_all_in(self, info: Mapping[str, Any]) -> Counted:
+        """The same where nothing is left to read. The server decides who of several was first."""
+        with self.client.pipeline(transaction=True) as pipe:
+            pipe.watch(self.key)  # type: ignore[no-untyped-call]
+            if pipe.xinfo_stream(self.key)["last-generated-id"] != info["last-generated-id"]:
+                return Counted.BY_ANOTHER  # something came: its reader sees what was passed over
+            pipe.multi()
+            pipe.xinfo_groups(self.key)
+            self._set_count(pipe, info["last-generated-id"], int(info["entries-added"]))
+            groups, _ = pipe.execute()
+        was_right = self._own(groups)["entries-read"] == info["entries-added"]
+        return Counted.BY_ANOTHER if was_right else Counted.BY_US
+
+    def _set_count(self, client: redis.Redis, last_delivered: bytes, entries_read: int) -> None:
+        client.execute_command(  # type: ignore[no-untyped-call]
+            "XGROUP", "SETID", self.key, self.group, last_delivered, "ENTRIESREAD", entries_read
+        )
 
     def _own(self, groups: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
         for group in groups:
@@ -487,9 +522,9 @@ class Stream:
         if not groups or {info["name"] for info in infos} != set(groups):
             return None  # one came or went just now: the next trim knows it
         needed = [(max(0, seconds * 1000 + micros // 1000 - int(keep_s * 1000)), 0)]
-        for info in infos:
-            ms, number = _order(_text(info["last-delivered-id"]))
-            needed.append((ms, number + 1) if number < _MAX_NUMBER else (ms + 1, 0))
+        # The last that was delivered stays: as long as the stream reaches back to it, nobody can take
+        # what was trimmed here for what was trimmed unread.
+        needed += [_order(_text(info["last-delivered-id"])) for info in infos]
         needed += [_order(_text(one["min"])) for one in pending if one["pending"]]
         return "{}-{}".format(*min(needed))
 
@@ -518,9 +553,10 @@ class Stream:
         entries, added = int(info["length"]), info.get("entries-added")
         group = next((g for g in groups if _text(g["name"]) == self.group), None)
         if group is None:
+            first = self._first_id_after("-")
             return StreamState(
                 exists=True, entries=entries, added=added, last_id=last_id, undelivered=entries,
-                oldest_waiting_ms=self._first_id_after("-"), at_ms=at_ms,
+                oldest_waiting_ms=None if first is None else min(first, at_ms), at_ms=at_ms,
             )  # fmt: skip
         delivered = _text(group["last-delivered-id"])
         lag = group.get("lag")
@@ -533,8 +569,8 @@ class Stream:
             undelivered, is_estimate = max(1, int(lag)), True
         waiting = [_id_ms(_text(pending["min"]))] if pending["pending"] else []
         if undelivered:
-            first = self._first_id_after(f"({delivered}")
-            waiting += [] if first is None else [first]
+            next_ms = self._first_id_after(f"({delivered}")
+            waiting += [] if next_ms is None else [next_ms]
         return StreamState(
             exists=True, entries=entries, added=added, last_id=last_id, group_exists=True,
             undelivered=undelivered, undelivered_is_estimate=is_estimate,
@@ -542,7 +578,8 @@ class Stream:
             consumers={
                 _text(c["name"]): Pending(int(c["pending"]), int(c["idle"])) for c in consumers
             },
-            oldest_waiting_ms=min(waiting, default=None), at_ms=at_ms,
+            # Senders may choose ids of the far future, which have waited for no time at all.
+            oldest_waiting_ms=min([*waiting, at_ms]) if waiting else None, at_ms=at_ms,
         )  # fmt: skip
 
     def find(self, needle: bytes, *, since_ms: int) -> Found | None:
@@ -585,8 +622,8 @@ class Stream:
         return _id_ms(_text(page[0][0])) if page else None
 
 
-def _lost_unread(info: Mapping[str, Any], group: Mapping[str, Any]) -> int:
-    """Entries that are gone from the stream and were never delivered to the group."""
+def _gap(info: Mapping[str, Any], group: Mapping[str, Any]) -> int:
+    """Entries that are gone from the stream and were never delivered to the group, by its own count."""
     added, read = info.get("entries-added"), group.get("entries-read")
     delivered = _order(_text(group["last-delivered-id"]))
     first = info.get("first-entry")
@@ -597,6 +634,16 @@ def _lost_unread(info: Mapping[str, Any], group: Mapping[str, Any]) -> int:
     if first and _order(_text(first[0])) <= delivered:
         return 0  # the stream reaches back to what was read
     return max(0, int(added) - int(info["length"]) - int(read))
+
+
+def _pairs(raw: Sequence[Any]) -> dict[str, Any]:
+    """Names and values that Redis sends one after the other."""
+    return {_text(raw[place]): raw[place + 1] for place in range(0, len(raw), 2)}
+
+
+def _run_id(client: redis.Redis) -> bytes:
+    """What the server calls its present run: another after every start."""
+    return str(client.info("server")["run_id"]).encode()
 
 
 def _entry(raw: Sequence[Any]) -> Entry:

@@ -142,7 +142,7 @@ pipeline_health = Table(
         "minute",
         DateTime(timezone=True),
         primary_key=True,
-        comment="the minute the row is about, by the database's clock",
+        comment="the minute the row is about, by the consumer's clock",
     ),
     Column("process", Text, primary_key=True, comment="the consumer's name"),
     _count("batches", "batches stored; exact, as the next three are"),
@@ -168,7 +168,7 @@ pipeline_health = Table(
     Column("age_p99_s", Double, comment="99th percentile of the same"),
     _count("claimed", "entries taken over from another consumer"),
     _count("groups_made", "times the consumer group was gone and was made again"),
-    _count("lost", "entries trimmed from the stream before they were stored"),
+    _count("lost", "entries trimmed from the stream before they were acknowledged"),
     _seconds("waited_redis_s", "seconds spent waiting for Redis"),
     _seconds("waited_postgres_s", "seconds spent waiting for Postgres"),
     Column(

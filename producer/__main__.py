@@ -110,8 +110,9 @@ def produce(
     port = config.metrics_port if metrics_port is None else metrics_port
     pulse = Pulse(config.liveness_file)
     teller = Teller(by_event=rate <= _LINE_AN_EVENT_RATE, pulse=pulse)
-    with on_signals() as stop, ExitStack() as held:
+    with on_signals(at_the_end=pulse.close) as stop, ExitStack() as held:
         try:
+            pulse.begin()
             held.enter_context(closing(pulse))
             held.enter_context(metrics.served(config.metrics_host, port, teller.metrics))
             book = None if journal is None else held.enter_context(closing(Journal(journal)))
@@ -120,8 +121,6 @@ def produce(
             code = _fail(str(error), code=2)
         except JournalError as error:
             code = _fail(str(error))
-        except OSError as error:
-            code = _fail(f"{error.filename or 'A file'} cannot be used: {error.strerror}.")
     raise SystemExit(code)
 
 

@@ -29,7 +29,7 @@ def upgrade() -> None:
             "minute",
             sa.DateTime(timezone=True),
             nullable=False,
-            comment="the minute the row is about, by the database's clock",
+            comment="the minute the row is about, by the consumer's clock",
         ),
         sa.Column("process", sa.Text, nullable=False, comment="the consumer's name"),
         _count("batches", "batches stored; exact, as the next three are"),
@@ -55,7 +55,7 @@ def upgrade() -> None:
         sa.Column("age_p99_s", sa.Double, comment="99th percentile of the same"),
         _count("claimed", "entries taken over from another consumer"),
         _count("groups_made", "times the consumer group was gone and was made again"),
-        _count("lost", "entries trimmed from the stream before they were stored"),
+        _count("lost", "entries trimmed from the stream before they were acknowledged"),
         _seconds("waited_redis_s", "seconds spent waiting for Redis"),
         _seconds("waited_postgres_s", "seconds spent waiting for Postgres"),
         sa.Column(

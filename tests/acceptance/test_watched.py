@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_touched_is_told(
     environment = world.environment | {"LIVENESS_FILE": str(tmp_path / "no such folder" / "x")}
     started = [launch.start(*c, environment=environment) for c in (CONSUMER, PRODUCER)]
     for process in started:
-        assert_refused(process.wait(20), 1, "no such folder", "No such file or directory")
+        assert_refused(process.wait(20), 2, "LIVENESS_FILE=", "No such file or directory")
 
 
 # --- what they do not go on with

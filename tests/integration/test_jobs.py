@@ -492,6 +492,8 @@ def test_a_trim_killed_in_the_middle_is_run_again(world: World, job: Job) -> Non
     assert again.stdout.startswith("Trimmed ")
     assert source.state().entries <= 101
     assert [entry.id for entry in source.read("reader", 10).entries] == ids
+    # What was read last is kept until more is read: now the node before it goes, and no more.
+    assert json.loads(job("trim", "--keep", "0", "--json").stdout)["entries"] <= 100
     assert json.loads(job("trim", "--keep", "0", "--json").stdout) == {"entries": 0}
 
 

@@ -63,7 +63,7 @@ def far(world: World, to_redis: Proxy) -> World:
 @pytest.fixture
 def loader(world: World, to_postgres: Proxy) -> Iterator[Loader]:
     """A loader whose Postgres is behind the proxy; it is connected."""
-    made = Loader(postgres_through(to_postgres, world.database_url), "far", frozen_s=0.25)
+    made = Loader(postgres_through(to_postgres, world.database_url), "far", silent_s=1.0)
     made.store(batch_of([]))
     yield made
     made.close()

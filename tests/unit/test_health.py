@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import fields
+from types import SimpleNamespace
 from unittest.mock import patch
 
 from structlog.testing import capture_logs
 
+from consumer import health
 from consumer import tally as tally_module
 from consumer.batch import Batch, Limits
 from consumer.health import Notes, Seen
@@ -19,7 +21,7 @@ from pipeline.tables import pipeline_health
 from tests.unit.samples import NOW_MS
 
 # Written from what the transaction itself counted, or by the database.
-COUNTED = {"minute", "process", "batches", "stored", "duplicates", "quarantined",
+COUNTED = {"process", "batches", "stored", "duplicates", "quarantined",
            "quarantined_by_reason", "updated_at"}  # fmt: skip
 
 
@@ -77,14 +79,21 @@ def test_with_nothing_waiting_all_is_complete_to_this_moment() -> None:
 # --- what the tally takes note of
 
 
-def test_batches_are_summed_up_until_they_are_written() -> None:
-    """A row holds the sum and the worst of its batches; written once, they do not count again."""
+def test_batches_are_summed_up_for_a_minute() -> None:
+    """A row holds the sum and the worst of its batches; the first note after it is its last."""
     tally = Tally("test")
     add(tally, entries=10, took_s=0.5)
     add(tally, entries=30, took_s=0.25)
-    notes = tally.take_notes()
+    notes = tally.notes()
     assert (notes.batch_rows_max, notes.batch_s_sum, notes.batch_s_max) == (30, 0.75, 0.5)
-    assert (tally.take_notes().batch_rows_max, tally.take_notes().batch_s_sum) == (0, 0.0)
+    assert tally.notes().batch_s_sum == 0.75
+    with patch.object(health, "time", SimpleNamespace(time=lambda: notes.minute_s + 61.0)):
+        add(tally, entries=1, took_s=0.25)
+        assert (tally.notes().minute_s, tally.notes().minute_s) == (
+            notes.minute_s,
+            notes.minute_s + 60,
+        )
+        assert tally.notes().batch_s_sum == 0.0
 
 
 def test_ages_are_percentiles_of_what_was_stored() -> None:
@@ -92,7 +101,7 @@ def test_ages_are_percentiles_of_what_was_stored() -> None:
     tally = Tally("test")
     add(tally, entries=970, age_s=2.0)
     add(tally, entries=30, age_s=60.0)
-    notes = tally.take_notes()
+    notes = tally.notes()
     assert notes.age_p50_s is not None
     assert notes.age_p95_s is not None
     assert notes.age_p99_s is not None
@@ -104,7 +113,7 @@ def test_an_entry_from_the_future_is_of_no_age() -> None:
     """Clocks differ: Redis' may be ahead of ours, and an age below zero would be nonsense."""
     tally = Tally("test")
     add(tally, age_s=-30.0)
-    assert 0.0 <= (tally.take_notes().age_p50_s or 0.0) <= 0.001
+    assert 0.0 <= (tally.notes().age_p50_s or 0.0) <= 0.001
 
 
 def test_ages_of_an_hour_ago_are_forgotten() -> None:
@@ -112,9 +121,9 @@ def test_ages_of_an_hour_ago_are_forgotten() -> None:
     tally = Tally("test")
     with patch.object(tally_module, "_AGES_OVER_S", 0.0):
         add(tally, age_s=60.0)
-        assert tally.take_notes().age_p99_s is None
+        assert tally.notes().age_p99_s is None
     add(tally, age_s=2.0)
-    assert (tally.take_notes().age_p99_s or 0.0) < 3
+    assert (tally.notes().age_p99_s or 0.0) < 3
 
 
 def test_each_kind_of_trouble_is_noted_and_told() -> None:
@@ -125,7 +134,7 @@ def test_each_kind_of_trouble_is_noted_and_told() -> None:
         tally.found_lost(5)
         tally.found_lost(0)
         tally.group_made_again()
-    notes = tally.take_notes()
+    notes = tally.notes()
     assert (notes.claimed, notes.lost, notes.groups_made, tally.lost) == (3, 7, 1, 7)
     assert [line["log_level"] for line in logs] == ["info", "error", "error", "warning"]
 
@@ -146,7 +155,7 @@ def test_waits_are_counted_by_server() -> None:
         tally.waits("Redis")
         clock.monotonic.return_value = 104.0
         tally.is_back("Redis")
-        notes = tally.take_notes()
+        notes = tally.notes()
         by_name = {metric.name: metric for metric in tally.metrics()}
     assert (notes.waited_postgres_s, notes.waited_redis_s) == (3.0, 1.0)
     assert by_name["waiting"].value == {"Redis": 0.0, "Postgres": 0.0}  # type: ignore[union-attr]
@@ -168,16 +177,16 @@ def test_a_flood_is_one_line_when_it_begins_and_one_when_it_ends() -> None:
     tally = Tally("test")
     with capture_logs() as logs:
         tally.refused(refusing(1000, 100))
-        assert (logs, tally.take_notes().is_flooded) == ([], False)
+        assert (logs, tally.notes().is_flooded) == ([], False)
         for _ in range(5):
             tally.refused(refusing(1000, 1000))
-            assert tally.take_notes().is_flooded
+            assert tally.notes().is_flooded
         tally.refused(refusing(9000, 0))
-        assert tally.take_notes().is_flooded
+        assert tally.notes().is_flooded
         tally.refused(refusing(5000, 0))
     assert [line["log_level"] for line in logs] == ["error", "info"]
     assert (logs[0]["refused"], logs[0]["of_the_last"]) == (1100, 10_000)
-    assert not tally.take_notes().is_flooded
+    assert not tally.notes().is_flooded
 
 
 def test_the_names_of_unknown_keys_are_bounded() -> None:

@@ -145,6 +145,27 @@ def test_a_bad_value_gets_a_sentence(
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("METRICS_PORT", "abc", "a whole number from 0 to 65535"),
+        ("METRICS_PORT", "65536", "a whole number from 0 to 65535"),
+        ("QUARANTINE_LIMIT", "few", "a whole number of 0 or more"),
+        ("BATCH_ROWS", "0", "a whole number of 1 or more"),
+        ("CLAIM_AFTER_S", "soon", "a number of seconds above 0, up to 31536000 (a year)"),
+        ("LOG_FORMAT", "xml", "console or json"),
+        ("LOG_LEVEL", "loud", "debug, info, warning or error"),
+    ],
+)
+def test_the_sentence_says_what_is_expected(
+    name: str, value: str, expected: str, dotenv: Path
+) -> None:
+    """In words of whoever sets it, not in those of a library."""
+    with pytest.raises(SettingsError) as caught:
+        settings.load({name: value}, dotenv=dotenv)
+    assert str(caught.value) == f"{name}={value} cannot be used: {expected} is expected."
+
+
+@pytest.mark.parametrize(
     ("content", "words"),
     [(None, "No such file"), (b"\xff\xfe\x00", "not UTF-8")],
     ids=["missing", "binary"],
