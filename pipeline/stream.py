@@ -314,10 +314,15 @@ class Stream:
         """Where all was delivered, write down that this run of the server counts right.
 
         A crash can spoil what a group is said to have read, so a gap that is found before all was
-        delivered once more is a suspicion only.
+        delivered once more is a suspicion only. Raises GroupLost.
         """
-        info = self.client.xinfo_stream(self.key)
-        group = self._own(self.client.xinfo_groups(self.key))
+        try:
+            info = self.client.xinfo_stream(self.key)
+            group = self._own(self.client.xinfo_groups(self.key))
+        except redis.ResponseError as error:
+            if _is_key_lost(error):
+                raise GroupLost from error
+            raise
         if info.get("entries-added") == group.get("entries-read") is not None:
             run = _run_id(self.client)
             if self.client.get(self._vouched_key) != run:

@@ -11,6 +11,7 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
+from consumer import worker
 from consumer.health import Seen
 from consumer.tally import Tally
 from infamous import status
@@ -160,6 +161,21 @@ def test_burying_does_not_keep_claims_from_coming_of_age(world: World) -> None:
         buried.append(time.monotonic())
         return original(self, *arguments, **options)
 
-    with patch.object(Stream, "bury", bury), working(world, claim_after_s=0.1) as worker:
+    with patch.object(Stream, "bury", bury), working(world, claim_after_s=0.1) as burying:
         until(lambda: len(buried) >= 2, "a second burial")
-    assert buried[1] - buried[0] >= 10 * worker.claim_after_s
+    assert buried[1] - buried[0] >= 10 * burying.claim_after_s
+
+
+@pytest.mark.parametrize("loss", ["DEL", "XGROUP DESTROY"])
+def test_a_look_at_a_lost_stream_ends_nobody(world: World, loss: str) -> None:
+    """A consumer that looks just when the stream or its group is gone makes the group again."""
+    with patch.object(worker, "LOOK_EVERY_S", 0.0), working(world) as working_one:
+        for number in range(20):
+            if loss == "DEL":
+                world.client.delete(world.source.key)
+            else:
+                world.client.xgroup_destroy(world.source.key, world.source.group)
+            until(lambda: world.source.state().group_exists, f"the group to be back, {number}")
+        world.source.append([payload(int(time.time() * 1000))])
+        until(lambda: world.count("game_events") == 1, "the event to be stored")
+    assert working_one.tally.lost == 0
