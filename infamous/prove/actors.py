@@ -31,7 +31,9 @@ POLL_S: Final = 0.05
 # What is insisted on for so long and does not come is given up. Jobs wait, too: a replay lets live events
 # go first.
 _PATIENCE_S: Final = 15.0
-_JOB_S: Final = 40.0
+_JOB_S: Final = 70.0
+# One that gives up in an outage is run again for so long: the run may be over by then, and all outages.
+_JOBS_S: Final = 90.0
 _WORKERS: Final = (Role.WORKER,)
 _PRODUCERS: Final = (Role.PRODUCER, Role.RIVAL)
 _DELAY_S: Final = 0.05
@@ -301,7 +303,7 @@ class Actors:
         Early in a run there may be nothing to do yet. One that gives up in an outage is run again, as its
         message asks.
         """
-        deadline_s = time.monotonic() + _JOB_S
+        deadline_s = time.monotonic() + _JOBS_S
         while True:
             code, words = yield from self._process("jobs", *command, "--json")
             amount = int(json.loads(words)[what]) if code == 0 else 0

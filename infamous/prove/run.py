@@ -54,7 +54,7 @@ _PRODUCERS: Final = (Role.PRODUCER, Role.RIVAL)
 _POLL_S: Final = 0.02
 _START_S: Final = 30.0
 # Acts that began late may go on for so long after the time is up.
-_OVERTIME_S: Final = 60.0
+_OVERTIME_S: Final = 120.0
 # Killing a dozen processes and stopping two servers.
 _GRACE_S: Final = 20.0
 _LOOK_EVERY_S: Final = 0.5
