@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import unicodedata
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -211,6 +212,32 @@ def test_the_status_shows_any_consumers_name(name: str) -> None:
 def test_the_status_in_every_situation(changes: dict[str, Any], words: str) -> None:
     """Before the first migration, before the first consumer, before the first event: never a traceback."""
     assert words in seen(report.status(status_of(**changes)))
+
+
+def coloured(renderable: RenderableType) -> str:
+    """The same with the codes that colour a terminal."""
+    console = Console(width=120, force_terminal=True, color_system="standard", legacy_windows=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"flooded": ("host-1",)}, "bad entries flood in"),
+        ({"lost": 1234}, "1,234 entries were trimmed"),
+    ],
+)
+def test_the_status_is_red_where_a_hand_is_needed(changes: dict[str, Any], words: str) -> None:
+    """A flood and a loss are red, and nothing else is."""
+    red = "\x1b[1;31m"
+    healthy = Tables(10, AT, AT, {"not_json": 2}, 9, AT.date())
+    assert red not in coloured(report.status(status_of()))
+    shown = coloured(report.status(status_of(tables=replace(healthy, **changes))))
+    (line,) = (line for line in shown.splitlines() if words in line)
+    assert line.count(red) == 2
+    assert shown.count(red) == 2
 
 
 def test_the_audit_names_first_offenders() -> None:
