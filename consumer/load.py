@@ -148,7 +148,11 @@ class SchemaError(Exception):
 
 def is_temporary(error: BaseException) -> bool:
     """Whether waiting helps: the server is away, starting, out of disk, read-only, or dropped us."""
-    if isinstance(error, psycopg2.Error) and error.pgcode in _TEMPORARY_CODES:
+    if isinstance(error, psycopg2.Error) and (
+        error.pgcode in _TEMPORARY_CODES
+        # Detached or dropped in the moment between the look for it and the insert: the next look tells.
+        or _is_without_partition(error)
+    ):
         return True
     return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
 
@@ -197,8 +201,7 @@ class Loader:
             lacks_partition = _is_without_partition(error)
             if not lacks_partition and not _is_about_a_row(error):
                 raise
-        if lacks_partition:  # it was dropped, or detached, since it was made
-            self._days.clear()
+        if lacks_partition:
             return self._transaction(lambda cursor: self._store(cursor, batch, notes))
         # One row spoils a COPY: look for it.
         return self._transaction(lambda cursor: self._store_in_parts(cursor, batch, notes))
@@ -265,7 +268,9 @@ class Loader:
                 raise
             raise SchemaError(str(error).splitlines()[0]) from error
         except psycopg2.Error as error:
-            if is_temporary(error):
+            if _is_without_partition(error):  # it was dropped, or detached, since it was made
+                self._days.clear()
+            elif is_temporary(error):
                 self.close()
             if isinstance(error.__context__, psycopg2.OperationalError):
                 raise error.__context__ from None  # why it closed, rather than that it is closed

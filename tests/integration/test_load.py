@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import psycopg2
 import pytest
@@ -259,6 +260,35 @@ def test_a_detached_partition_is_no_events_fault(loader: Loader, world: World) -
     assert world.count("quarantined_events") == 0
     run(world, f"drop table {name}")
     assert counts(loader.store(batch(events))) == (3, 0, 0)
+
+
+def test_a_partition_detached_in_the_middle_of_a_store(loader: Loader, picky: World) -> None:
+    """Between the look for a day and the insert into it it may go: that is waited for, like an outage."""
+    ms = now_ms() - 5 * DAY_MS
+    raws = [payload(ms, number, player="Moya" if number == 2 else "Zeke") for number in range(4)]
+    name = f"game_events_{datetime_of(ms):%Y%m%d}"
+    loader.store(batch_of([payload(ms, 9)]))
+    insert = load._insert_in_parts
+
+    def detach_first(*arguments: Any) -> Any:
+        run(picky, f"alter table game_events detach partition {name}")
+        return insert(*arguments)
+
+    with (
+        patch.object(load, "_insert_in_parts", detach_first),
+        pytest.raises(psycopg2.Error) as caught,
+    ):
+        loader.store(batch_of(raws))
+    assert load.is_temporary(caught.value)
+    with pytest.raises(psycopg2.Error, match=f"{name} is detached"):
+        loader.store(batch_of(raws))
+    day = datetime_of(ms - ms % DAY_MS)
+    run(
+        picky,
+        f"alter table game_events attach partition {name}"
+        f" for values from ('{day}') to ('{day + timedelta(days=1)}')",
+    )
+    assert counts(loader.store(batch_of(raws))) == (3, 0, 1)
 
 
 def _day(event: Event) -> str:
