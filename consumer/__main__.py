@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 import threading
@@ -26,6 +27,10 @@ from pipeline.stream import Stream
 
 # A Postgres that has not answered for so long is taken for one that is away; a slow one is not.
 _SILENT_S: Final = 60.0
+# The thread that stores needs the interpreter for an instant now and then, and must not queue for it.
+_SWITCH_S: Final = 0.0005
+# A batch is tens of thousands of small objects without a cycle: to look for cycles among them is idle work.
+_GC_OBJECTS: Final = 100_000
 
 
 def main() -> int:
@@ -41,6 +46,7 @@ def main() -> int:
             code=2,
         )
     log.configure(config.log_format, config.log_level)
+    _tune()
     name = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
     try:
         source = Stream(stream.connect(config.redis_url))
@@ -127,6 +133,13 @@ def _consume(
     except psycopg2.Error as error:
         return _fail(f"Postgres at {postgres_at} cannot be used: {first_line(error)}.")
     return 0
+
+
+def _tune() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_OBJECTS)
+    sys.setswitchinterval(_SWITCH_S)
 
 
 def _greet(source: Stream) -> None:

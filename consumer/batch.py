@@ -1,11 +1,17 @@
-"""A batch: entries flow in one by one, and it says when it is time to store them. Pure: no clock."""
+"""A batch: entries flow in by the page, and it says when it is time to store them. Pure: no clock."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from pipeline.event import MAX_EVENT_BYTES, Entry, Event, Reason, Refused, Window, decode
+from pipeline.event import MAX_EVENT_BYTES, Entry, Event, Reason, Refused, Window, decode_all
+
+_FOREIGN: Final = Refused(
+    Reason.NOT_AN_EVENT_ENTRY, "the entry has other fields than the one named event"
+)
 
 
 @dataclass(frozen=True)
@@ -51,27 +57,25 @@ class Batch:
     # The moment the first entry came, on the caller's monotonic clock.
     opened_s: float | None = None
 
-    def take(self, entry: Entry, window: Window, now_s: float) -> None:
-        """Add an entry: an event if it is one, a refusal if not. Never raises on what it holds."""
-        if self.opened_s is None:
+    def take(self, entries: Sequence[Entry], window: Window, now_s: float) -> None:
+        """Add entries: each an event if it is one, a refusal if not. Never raises on what they hold."""
+        if self.opened_s is None and entries:
             self.opened_s = now_s
-        self.ids.append(entry.id)
-        self.size_bytes += len(entry.payload)
-        if not entry.is_event:
-            text = "the entry has other fields than the one named event"
-            self._refuse(entry, Reason.NOT_AN_EVENT_ENTRY, text)
-            return
-        try:
-            event = decode(entry.payload, window, self.drift)
-        except Refused as refused:
-            self._refuse(entry, refused.reason, refused.detail)
-            return
-        self.events.append(event)
-        self.sources.append(entry)
-
-    def _refuse(self, entry: Entry, reason: Reason, detail: str) -> None:
-        self.refusals.append(Refusal(entry, reason, detail))
-        self.refused_at.append(len(self.ids) - 1)
+        place = len(self.ids)
+        self.ids += [entry.id for entry in entries]
+        self.size_bytes += sum([len(entry.payload) for entry in entries])
+        answers = iter(
+            decode_all([entry.payload for entry in entries if entry.is_event], window, self.drift)
+        )
+        for entry in entries:
+            answer = next(answers) if entry.is_event else _FOREIGN
+            if isinstance(answer, Event):
+                self.events.append(answer)
+                self.sources.append(entry)
+            else:
+                self.refusals.append(Refusal(entry, answer.reason, answer.detail))
+                self.refused_at.append(place)
+            place += 1
 
     def is_due(self, now_s: float, *, is_drained: bool) -> bool:
         """Whether to store now: it is full, or its first entry is old, or nothing more waits."""

@@ -1,8 +1,10 @@
 """Load: one batch flows in, one transaction of Postgres flows out. The event table's only door.
 
-Rows go by COPY into a temporary table and from there into game_events, where the primary key drops what
-is stored already; refused entries go into the quarantine in the same transaction. Storing a batch again
-changes nothing, so whoever is not sure whether a COMMIT arrived simply stores it again.
+Rows go by COPY straight into game_events. Where the primary key finds one that is stored already, the
+transaction is begun anew and they go through a temporary table, from which only the new ones are taken, and
+so do the next batches until one holds nothing but new rows. Refused entries go into the quarantine in the
+same transaction. Storing a batch again changes nothing, so whoever is not sure whether a COMMIT arrived
+simply stores it again.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ QUARANTINE_BYTES: Final = 1024 * 1024
 # frozen in the middle of it, and a server that is a standby until a failover is over.
 _TEMPORARY_CODES: Final = frozenset({"25P03", "25006"})
 _CHECK_VIOLATION: Final = "23514"
+_UNIQUE_VIOLATION: Final = "23505"
 
 _COLUMN_LIST: Final = ", ".join(COLUMNS)
 CREATE_INCOMING: Final = """
@@ -50,6 +53,7 @@ create temporary table if not exists incoming (
 LIMIT_IDLE: Final = "set idle_in_transaction_session_timeout = %s"
 # A statement that waits for a lock on behalf of a consumer that is gone would wait as long as it likes.
 NOTICE_GONE: Final = "set client_connection_check_interval = '10s'"
+COPY_EVENTS: Final = f"copy game_events ({_COLUMN_LIST}) from stdin (format binary)"
 COPY_INCOMING: Final = f"copy incoming ({_COLUMN_LIST}) from stdin (format binary)"
 # Ordered, so that two batches that hold the same events wait for each other and never deadlock; by ctid
 # last, which is the order of the COPY: of two events with one id, the one that came first is kept.
@@ -164,6 +168,10 @@ def _is_about_a_row(error: psycopg2.Error) -> bool:
     return isinstance(error, psycopg2.DataError) or (error.pgcode or "")[:2] in {"22", "23", "54"}
 
 
+def _is_duplicate(error: psycopg2.Error) -> bool:
+    return error.pgcode == _UNIQUE_VIOLATION
+
+
 def _is_without_partition(error: psycopg2.Error) -> bool:
     """Whether there is no partition for a row: Postgres calls it a broken check without a name."""
     return error.pgcode == _CHECK_VIOLATION and error.diag.constraint_name is None
@@ -187,22 +195,27 @@ class Loader:
         self._name = name
         self._connection: Connection | None = None
         self._days: set[int] = set()
+        # Whether the batch before this one held nothing that was stored already.
+        self._expects_new = True
 
-    def store(self, batch: Batch, notes: Notes | None = None) -> Stored:
+    def store(self, batch: Batch, notes: Notes | None = None, rows: bytes | None = None) -> Stored:
         """Store the batch whole: afterwards each entry is a row, was one before, or is quarantined.
 
-        The health table's row of the minute is written with it.
+        The health table's row of the minute is written with it. ``rows`` is ``rows_of`` the batch, where
+        it was made ahead.
         """
-        notes = notes or Notes()
+        notes, rows = notes or Notes(), rows_of(batch) if rows is None else rows
         # Each further attempt is made outside the handler of the one before: see _insert_in_parts.
         try:
-            return self._transaction(lambda cursor: self._store(cursor, batch, notes))
+            return self._transaction(lambda cursor: self._store(cursor, batch, rows, notes))
         except psycopg2.Error as error:
-            lacks_partition = _is_without_partition(error)
-            if not lacks_partition and not _is_about_a_row(error):
+            is_known, lacks_partition = _is_duplicate(error), _is_without_partition(error)
+            if not is_known and not lacks_partition and not _is_about_a_row(error):
                 raise
-        if lacks_partition:
-            return self._transaction(lambda cursor: self._store(cursor, batch, notes))
+        if is_known:
+            self._expects_new = False
+        if is_known or lacks_partition:
+            return self._transaction(lambda cursor: self._store(cursor, batch, rows, notes))
         # One row spoils a COPY: look for it.
         return self._transaction(lambda cursor: self._store_in_parts(cursor, batch, notes))
 
@@ -276,10 +289,16 @@ class Loader:
                 raise error.__context__ from None  # why it closed, rather than that it is closed
             raise
 
-    def _store(self, cursor: Cursor, batch: Batch, notes: Notes) -> Stored:
+    def _store(self, cursor: Cursor, batch: Batch, rows: bytes, notes: Notes) -> Stored:
         self._ensure_partitions(cursor, batch.events)
-        rows = _insert(cursor, batch.events)
-        return self._settle(cursor, batch, rows, [], notes)
+        new = len(batch.events)
+        if new and self._expects_new:
+            _copy(cursor, COPY_EVENTS, rows)
+        elif new:
+            new = _insert_new(cursor, rows)
+        stored = self._settle(cursor, batch, new, [], notes)
+        self._expects_new = stored.duplicates == 0
+        return stored
 
     def _store_in_parts(self, cursor: Cursor, batch: Batch, notes: Notes) -> Stored:
         self._ensure_partitions(cursor, batch.events)
@@ -319,7 +338,7 @@ class Loader:
 
 
 class _Wire(io.BytesIO):
-    """The bytes of a COPY, which libpq takes in pieces."""
+    """The bytes of a COPY."""
 
     def read(self, size: int | None = -1) -> bytes:
         if self.tell():
@@ -327,11 +346,26 @@ class _Wire(io.BytesIO):
         return super().read(size)
 
 
-def _insert(cursor: Cursor, events: Sequence[Event]) -> int:
-    """Store events that are new; returns how many were."""
-    if not events:
-        return 0
-    cursor.copy_expert(COPY_INCOMING, _Wire(copy_binary(events)))
+def rows_of(batch: Batch) -> bytes:
+    """The batch's rows as the bytes of a COPY, in the order of the primary key.
+
+    In order, so that two batches that hold the same events wait for each other and never deadlock.
+    """
+    return copy_binary(sorted(batch.events, key=_key))
+
+
+def _key(event: Event) -> int:
+    return event.id.int  # its first bits are the time
+
+
+def _copy(cursor: Cursor, statement: str, rows: bytes) -> None:
+    # In one piece: between two pieces the reading thread would have to let this one go on.
+    cursor.copy_expert(statement, _Wire(rows), size=len(rows))
+
+
+def _insert_new(cursor: Cursor, rows: bytes) -> int:
+    """Store the rows that are not stored yet; returns how many were not."""
+    _copy(cursor, COPY_INCOMING, rows)
     cursor.execute(INSERT_EVENTS)
     return cursor.rowcount
 
@@ -342,7 +376,7 @@ def _insert_in_parts(
     """Store events of which some are refused by the database: halve until those stand alone."""
     cursor.execute("savepoint part")
     try:
-        rows = _insert(cursor, events)
+        rows = _insert_new(cursor, copy_binary(events))
     except psycopg2.Error as error:
         if not _is_about_a_row(error):
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ class Tally:
         self._state: StreamState | None = None
         # For the health table: since the minute began.
         self._notes = Notes()
+        # The thread that stores tells of waits while the loop tells of what it finds.
+        self._noting = threading.Lock()
         self._recent_age_s = Histogram(SECONDS_BOUNDS)
         self._recent_until_s = 0.0
 
@@ -108,13 +111,14 @@ class Tally:
             age_s, stands_for = max(0.0, now_s - added_ms / 1000), min(step, len(batch.ids) - place)
             self._age_s.observe(age_s, stands_for)
             self._recent_age_s.observe(age_s, stands_for)
-        notes = self._notes
-        self._notes = replace(
-            notes,
-            batch_rows_max=max(notes.batch_rows_max, len(batch.ids)),
-            batch_s_sum=notes.batch_s_sum + took_s,
-            batch_s_max=max(notes.batch_s_max, took_s),
-        )
+        with self._noting:
+            notes = self._notes
+            self._notes = replace(
+                notes,
+                batch_rows_max=max(notes.batch_rows_max, len(batch.ids)),
+                batch_s_sum=notes.batch_s_sum + took_s,
+                batch_s_max=max(notes.batch_s_max, took_s),
+            )
 
     def refused(self, batch: Batch) -> None:
         """Look at what a batch had refused, before it is stored."""
@@ -139,7 +143,7 @@ class Tally:
         """Tell what was taken over, and what was found to be lost."""
         if claimed.entries:
             self._claimed += len(claimed.entries)
-            self._notes = replace(self._notes, claimed=self._notes.claimed + len(claimed.entries))
+            self._add_to_notes(claimed=len(claimed.entries))
             self._log.info("Took over entries that were left pending", entries=len(claimed.entries))
         self.found_lost(claimed.lost)
 
@@ -148,7 +152,7 @@ class Tally:
         if not entries:
             return
         self.lost += entries
-        self._notes = replace(self._notes, lost=self._notes.lost + entries)
+        self._add_to_notes(lost=entries)
         self._log.error(
             "Entries were trimmed from the stream before they were acknowledged: they are lost here, but for"
             " those that a consumer still has in hand",
@@ -171,7 +175,7 @@ class Tally:
     def group_made_again(self) -> None:
         """Tell that the group was gone."""
         self._groups_made += 1
-        self._notes = replace(self._notes, groups_made=self._notes.groups_made + 1)
+        self._add_to_notes(groups_made=1)
         self._log.warning(
             "The stream's consumer group was gone and was made again from the stream's beginning; "
             "what is stored already will be absorbed as duplicates"
@@ -216,28 +220,30 @@ class Tally:
         # After the sum, or a scrape between the two would see time go backwards.
         del self._waiting_since_s[server]
         self._has_lost_connections |= server == "Redis"
-        if server == "Redis":
-            total_s = self._notes.waited_redis_s + waited_s
-            self._notes = replace(self._notes, waited_redis_s=total_s)
-        else:
-            total_s = self._notes.waited_postgres_s + waited_s
-            self._notes = replace(self._notes, waited_postgres_s=total_s)
+        self._add_to_notes(**{f"waited_{server.lower()}_s": waited_s})
 
     # --- the health table
 
     def saw(self, state: StreamState) -> None:
         """Take note of the stream."""
         self._state = state
-        self._notes = replace(self._notes, seen=Seen.of(state))
+        with self._noting:
+            self._notes = replace(self._notes, seen=Seen.of(state))
+
+    def _add_to_notes(self, **more: float) -> None:
+        with self._noting:
+            sums = {name: getattr(self._notes, name) + value for name, value in more.items()}
+            self._notes = replace(self._notes, **sums)
 
     def notes(self) -> Notes:
         """The minute's row as it stands, with the percentiles and the alarm.
 
         The first call after a minute is over tells that minute to its end, and begins the next.
         """
-        notes = self._notes
-        if notes.minute_s != this_minute_s():
-            self._notes = Notes()
+        with self._noting:
+            notes = self._notes
+            if notes.minute_s != this_minute_s():
+                self._notes = Notes()
         ages, is_recent = self._recent_age_s, time.time() < self._recent_until_s
         return replace(
             notes,

@@ -1,7 +1,8 @@
 """The consumer's loop: read, batch, store, and only then acknowledge.
 
-Stopped at any point, even by kill -9, it loses nothing: what is not acknowledged is delivered again, to
-this consumer or to another, and storing it again changes nothing.
+While a batch is being stored, from a thread beside, the next is read and made ready. Stopped at any point,
+even by kill -9, it loses nothing: what is not acknowledged is delivered again, to this consumer or to
+another, and storing it again changes nothing.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 from consumer import load
 from consumer.batch import Batch, Limits
+from consumer.load import Stored
 from consumer.tally import Tally
 from pipeline import failpoint, stream
 from pipeline.event import Entry, Window
@@ -35,6 +40,15 @@ class Flooded(Exception):
         last = batch.refusals[-1]
         reasons = sorted({refusal.reason.value for refusal in batch.refusals})
         super().__init__(f"{', '.join(reasons)}; the last is entry {last.entry.id.decode()}")
+
+
+@dataclass(frozen=True)
+class _Storing:
+    """A batch that is on its way into the database."""
+
+    batch: Batch
+    began_s: float
+    stored: Future[Stored]
 
 
 class Worker:
@@ -59,6 +73,8 @@ class Worker:
         self.quarantine_limit = quarantine_limit
         self._claim_start = stream.FIRST
         self._claim_due_s = self._look_due_s = self._bury_due_s = 0.0
+        self._storing: _Storing | None = None
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="store")
 
     def run(self) -> None:
         """Work until ``stop`` is set, then store and acknowledge what is in hand.
@@ -72,27 +88,31 @@ class Worker:
                 room = batch.room()
                 entries = self._next(batch)
                 failpoint.reached("after_read")
-                window = Window.at(time.time_ns() // 1_000_000, self.retention_days)
                 now_s = time.monotonic()
-                for entry in entries:
-                    batch.take(entry, window, now_s)
-                if batch.is_due(now_s, is_drained=len(entries) < room):
-                    self._finish(batch)
+                batch.take(entries, self._window(), now_s)
+                is_drained = len(entries) < room
+                if is_drained:  # time for this; what comes meanwhile makes the next batch larger
+                    self._finish()
+                if batch.is_due(now_s, is_drained=is_drained):
+                    self._begin(batch)
                     batch = Batch(self.limits, batch.mean_bytes())
                 if not batch.ids and now_s >= self._look_due_s:
                     self._look()
                 self.tally.report(now_s)
-            self._finish(batch)
+            self._begin(batch)
+            self._finish()
             with suppress(Stopped):  # what the health table misses then, it can do without
                 self._note()
         except Stopped as stopped:
-            self.tally.left_pending(len(batch.ids), first_line(stopped.__cause__))
+            self.tally.left_pending(self._in_hand(batch), first_line(stopped.__cause__))
             raise
         finally:
+            self._let_go()
             self.tally.report(now_s=None)
 
-    def _finish(self, batch: Batch) -> None:
-        """COMMIT, then XACK. Both may be repeated, and a crash between them repeats both."""
+    def _begin(self, batch: Batch) -> None:
+        """Begin to store a batch, once the one before it is stored and acknowledged."""
+        self._finish()
         if not batch.ids:
             return
         self.tally.refused(batch)
@@ -100,12 +120,33 @@ class Worker:
             self.tally.flooded()
             self._note()
             raise Flooded(batch)
-        began_s, notes = time.monotonic(), self.tally.notes()
-        stored = self._postgres(lambda: self.loader.store(batch, notes))
+        rows, notes = load.rows_of(batch), self.tally.notes()
+        store = partial(self.loader.store, batch, notes, rows)
+        stored = self._beside.submit(self._postgres, store)
+        self._storing = _Storing(batch, time.monotonic(), stored)
+
+    def _finish(self) -> None:
+        """COMMIT, then XACK. Both may be repeated, and a crash between them repeats both."""
+        if self._storing is None:
+            return
+        batch, stored = self._storing.batch, self._storing.stored.result()
         failpoint.reached("after_commit")
-        self.tally.add(stored, batch, time.monotonic() - began_s)
+        self.tally.add(stored, batch, time.monotonic() - self._storing.began_s)
         self._redis(lambda: self.source.ack(batch.ids))
+        self._storing = None
         failpoint.reached("after_ack")
+
+    def _in_hand(self, batch: Batch) -> int:
+        return len(batch.ids) + (len(self._storing.batch.ids) if self._storing else 0)
+
+    def _let_go(self) -> None:
+        """See the thread beside off. After an error it must not wait for a server any longer."""
+        if self._storing is not None:
+            self.stop.set()
+        self._beside.shutdown()
+
+    def _window(self) -> Window:
+        return Window.at(time.time_ns() // 1_000_000, self.retention_days)
 
     def _next(self, batch: Batch) -> list[Entry]:
         """New entries, or every so often those that another consumer, or a lost reply, left behind."""
@@ -117,13 +158,14 @@ class Worker:
         delivered = self._redis(lambda: self.source.read(self.name, room))
         self.tally.found_lost(delivered.lost)
         self.tally.suspect_lost(delivered.suspected)
-        if not delivered.entries and not batch.ids:
+        if not delivered.entries and not batch.ids and self._storing is None:
             block_ms = stream.BLOCK_MS
             self._redis(lambda: self.source.wait(delivered.last_id, block_ms=block_ms))
         return delivered.entries
 
     def _claim(self, room: int) -> list[Entry]:
         """A step of the walk through what is pending; at its end the names of the dead are removed."""
+        self._finish()  # or it would take over what it has in hand itself
         idle_s, start = self.claim_after_s, self._claim_start
         claimed = self._redis(
             lambda: self.source.claim(self.name, idle_s=idle_s, count=room, start=start)
@@ -153,6 +195,7 @@ class Worker:
         self._note()
 
     def _note(self) -> None:
+        self._finish()  # the connection is one
         notes = self.tally.notes()
         self._postgres(lambda: self.loader.note(notes))
 

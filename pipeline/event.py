@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, NamedTuple, cast, get_args
@@ -180,51 +180,130 @@ def uuid7(ms: int, random_bits: int) -> UUID:
     return UUID(int=(ms << 80) | (7 << 76) | (rand_a << 64) | (2 << 62) | rand_b)
 
 
-_decoder: Final = msgspec.json.Decoder(Event)
-# A number with an exponent may be too large for the database: such details are looked at slowly.
-_EXPONENT: Final = re.compile(rb"[0-9.][eE]")
-# So may one with this many digits in a row.
-_MANY_DIGITS: Final = 300
-_DIGIT_RUN: Final = re.compile(rb"[0-9]{%d}" % _MANY_DIGITS)
+_decode_typed: Final = msgspec.json.Decoder(Event).decode
+# Of an id, the bits that say version 7 and the variant, and how they must stand.
+_UUID7_MASK: Final = 0xF << 76 | 0b11 << 62
+_UUID7_BITS: Final = 7 << 76 | 0b10 << 62
+# What the typed pass lets through where it must not: an escaped NUL in a text, and a time whose digits past
+# the sixth it rounds, so that .1229996 came out as .123000, one millisecond too many.
+_ODD: Final = re.compile(rb"\\u0000|\.\d{3}999[5-9]")
+_ODD_FRACTION: Final = re.compile(rb"\.\d{3}999[5-9]")
 
 
 def decode(payload: bytes, window: Window, drift: MutableMapping[str, int] | None = None) -> Event:
     """The event in ``payload``, or Refused. Unknown keys are counted in ``drift`` by name."""
+    (answer,) = decode_all([payload], window, drift)
+    if isinstance(answer, Refused):
+        raise answer
+    return answer
+
+
+def decode_all(
+    payloads: Sequence[bytes], window: Window, drift: MutableMapping[str, int] | None = None
+) -> list[Event | Refused]:
+    """The event in each payload, or why it is none, in their order; far faster than one by one."""
+    # What nearly no payload has is looked for in all of them at once.
+    blob = b"\0".join(payloads)
+    may_be_odd = b"\\" in blob or _ODD_FRACTION.search(blob) is not None
+    oldest_ms, newest_ms, ranks = window.oldest_ms, window.newest_ms, RANK_BY_KARMA
+    events: list[Event | None] = []
+    for payload in payloads:
+        try:
+            event = _decode_typed(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            events.append(None)
+            continue
+        id_int, ts = event.id.int, event.ts
+        ts_ms = id_int >> 80
+        is_sound = (
+            id_int & _UUID7_MASK == _UUID7_BITS
+            and oldest_ms <= ts_ms <= newest_ms
+            # Both sides are the float nearest to the same fraction, if it is the same: exact.
+            and (ts is None or ts.timestamp() == ts_ms / 1000 or _floor_ms(ts) == ts_ms)
+            and ranks[event.karma_total] == event.rank
+            and (event.xp_delta >= 0 or event.action == "ability_upgrade")
+            and (event.energy_source is None or event.action == "recharge")
+            and len(payload) <= MAX_EVENT_BYTES
+            and not (may_be_odd and _ODD.search(payload))
+        )
+        events.append(event if is_sound else None)
+    _drop_odd_details(events)
+    return [
+        _look_closely(payload, window, drift) if event is None else event
+        for payload, event in zip(payloads, events, strict=True)
+    ]
+
+
+def _look_closely(
+    payload: bytes, window: Window, drift: MutableMapping[str, int] | None
+) -> Event | Refused:
     if len(payload) > MAX_EVENT_BYTES:
-        raise Refused(Reason.TOO_LARGE, f"{len(payload)} bytes, at most {MAX_EVENT_BYTES}")
+        return Refused(Reason.TOO_LARGE, f"{len(payload)} bytes, at most {MAX_EVENT_BYTES}")
     try:
-        event = _decoder.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _inspect(payload, window, drift)
-    id_int = event.id.int
-    ts_ms = id_int >> 80
-    if (
-        (id_int >> 76) & 0xF != 7
-        or (id_int >> 62) & 0b11 != 0b10
-        or not window.oldest_ms <= ts_ms <= window.newest_ms
-        # The typed pass rounds digits past the sixth: .1229996 came out as .123000, one too many.
-        or (event.ts is not None and (_floor_ms(event.ts) != ts_ms or b"999" in payload))
-        or RANK_BY_KARMA[event.karma_total] != event.rank
-        or (event.xp_delta < 0 and event.action != "ability_upgrade")
-        or (event.energy_source is not None and event.action != "recharge")
-        or b"\\u0000" in payload
-        or not _plain(bytes(event.details))
-    ):
-        return _inspect(payload, window, drift)
-    return event
+    except Refused as refused:
+        return refused
 
 
-def _plain(details: bytes) -> bool:
+def details_of(events: Sequence[Event]) -> list[bytes]:
+    """The details of each event as JSON text, ``null`` where there are none."""
+    # Joined and split again: a fifth of the time that it takes one by one. No JSON text holds a NUL.
+    return b"\0".join([event.details for event in events]).split(b"\0") if events else []
+
+
+# Everything that may stand before an exponent is a 0 afterwards, and every sign of one an e.
+_EXPONENT_SHAPE: Final = bytes.maketrans(b"123456789.E", b"0000000000e")
+# A number with this many digits in a row may be too large for the database, as one with an exponent may.
+_MANY_DIGITS: Final = 300
+_DIGIT_RUN: Final = re.compile(rb"[0-9]{%d}" % _MANY_DIGITS)
+# An escaped NUL, or half a pair of surrogates.
+_ODD_ESCAPE: Final = re.compile(rb"\\u(?:0000|[dD])")
+
+
+def _drop_odd_details(events: list[Event | None]) -> None:
+    """Put None in the place of each event whose details are not plainly storable."""
+    places = [place for place, event in enumerate(events) if event is not None]
+    texts = details_of([event for event in events if event is not None])
+    if len(texts) == len(places) and _are_plain(texts):
+        return
+    for place, text in zip(places, texts, strict=True):
+        if not _is_plain(text):
+            events[place] = None
+
+
+def _are_plain(texts: list[bytes]) -> bool:
+    """Whether all details are flat objects of plain ASCII, or null; False means: look at each."""
+    blob = b"\0".join([b"", *texts])
+    objects = blob.count(b"\0{")
+    return (
+        objects + texts.count(b"null") == len(texts)
+        and blob.isascii()
+        and b"\\" not in blob
+        and blob.count(b"{") + blob.count(b"[") == objects
+        and b"0e" not in blob.translate(_EXPONENT_SHAPE)
+        and max(map(len, texts), default=0) < _MANY_DIGITS
+    )
+
+
+def _is_plain(details: bytes) -> bool:
     """Whether details are plainly storable, without parsing them; False means: look closely."""
     return details == b"null" or (
         details.startswith(b"{")
         and len(details) <= MAX_DETAILS_BYTES
-        and details.isascii()
-        and b"\\" not in details
+        and (details.isascii() or _is_utf8(details))
+        and _ODD_ESCAPE.search(details) is None
         and details.count(b"{") + details.count(b"[") < MAX_DEPTH
-        and _EXPONENT.search(details) is None
+        and b"0e" not in details.translate(_EXPONENT_SHAPE)
         and (len(details) < _MANY_DIGITS or _DIGIT_RUN.search(details) is None)
     )
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -292,7 +292,7 @@ class Stream:
             if isinstance(answer, Exception):
                 raise answer
         info, group = _pairs(info), self._own(_pairs(raw) for raw in groups)
-        entries = [_entry(raw) for raw in reply[0][1]] if reply else []
+        entries = _entries(reply[0][1]) if reply else []
         gap, is_certain = _gap(info, group), True
         # What was read is in hand now: that the books cannot be put right must not take it away.
         with suppress(redis.RedisError, GroupLost):
@@ -400,7 +400,7 @@ class Stream:
         lost = len(reply[2]) if len(reply) > 2 else 0
         if len(found) < len(reply[1]):
             lost += self._drop_deleted(consumer, count)
-        return Claimed([_entry(raw) for raw in found], lost, reply[0])
+        return Claimed(_entries(found), lost, reply[0])
 
     def _drop_deleted(self, consumer: str, count: int) -> int:
         """Acknowledge what is pending here and deleted: version 6.2 hands it over as nil, again and
@@ -489,7 +489,7 @@ class Stream:
         last = min(_order(_text(newest[0][0])), (to_ms, _MAX_NUMBER))
         start, end = str(max(from_ms, 0)), "{}-{}".format(*last)
         while page := self._run("XRANGE", self.key, start, end, "COUNT", count):
-            yield [_entry(raw) for raw in page]
+            yield _entries(page)
             start = f"({_text(page[-1][0])}"
 
     def trim(self, *, keep_s: float) -> int:
@@ -651,12 +651,14 @@ def _run_id(client: redis.Redis) -> bytes:
     return str(client.info("server")["run_id"]).encode()
 
 
-def _entry(raw: Sequence[Any]) -> Entry:
-    entry_id, fields = raw
+def _entries(raw: Iterable[Any]) -> list[Entry]:
     # A read of the own pending list shows a deleted entry's id with no fields; ``read`` never does.
-    if len(fields) == 2 and fields[0] == FIELD:
-        return Entry(entry_id, fields[1])
-    return Entry(entry_id, _all_fields(fields), is_event=False)
+    return [
+        Entry(entry_id, fields[1])
+        if len(fields) == 2 and fields[0] == FIELD
+        else Entry(entry_id, _all_fields(fields), is_event=False)
+        for entry_id, fields in raw
+    ]
 
 
 def _all_fields(fields: Sequence[bytes]) -> bytes:

@@ -41,7 +41,7 @@ def batch_of(payloads: list[bytes]) -> Batch:
     batch = Batch(LIMITS)
     window = Window.at(now_ms(), RETENTION_DAYS)
     for number, payload in enumerate(payloads):
-        batch.take(Entry(b"%d-0" % (number + 1), payload), window, 0.0)
+        batch.take([Entry(b"%d-0" % (number + 1), payload)], window, 0.0)
     return batch
 
 

@@ -354,8 +354,8 @@ def test_every_reason_fits_the_table(loader: Loader, world: World) -> None:
     window = Window.at(now_ms(), RETENTION_DAYS)
     texts = [b"[]", b"{}", payload(now_ms(), player="\0"), payload(0), payload(now_ms(), v=2)]
     for number, raw in enumerate(texts):
-        full.take(Entry(b"9-%d" % number, raw), window, 0.0)
-    full.take(Entry(b"9-9", b'["a","b"]', is_event=False), window, 0.0)
+        full.take([Entry(b"9-%d" % number, raw)], window, 0.0)
+    full.take([Entry(b"9-9", b'["a","b"]', is_event=False)], window, 0.0)
     assert counts(loader.store(full)) == (1, 0, 6)
     found = {
         row["reason"]: row["detail"] for row in rows(world, "select * from quarantined_events")
@@ -502,7 +502,7 @@ def test_what_decode_accepts_postgres_accepts(
     window = Window.at(NOW_MS, RETENTION_DAYS)
     for number, one in enumerate(sent):
         raw = json.dumps(one, ensure_ascii=number % 2 == 0).encode()
-        full.take(Entry(b"%d-0" % number, raw), window, 0.0)
+        full.take([Entry(b"%d-0" % number, raw)], window, 0.0)
     assert full.refusals == []
     stored = loader.store(full)
     assert stored.quarantined == 0

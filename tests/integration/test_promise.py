@@ -68,7 +68,7 @@ def batch_of(entries: list[Entry], at_ms: int) -> Batch:
     batch = Batch(LIMITS)
     window = Window.at(at_ms, RETENTION_DAYS)
     for entry in entries:
-        batch.take(entry, window, 0.0)
+        batch.take([entry], window, 0.0)
     return batch
 
 

@@ -34,7 +34,7 @@ def test_any_entry_is_one_event_or_one_refusal(sent: list[tuple[bytes, bool]]) -
         Entry(b"%d-0" % number, raw, is_event) for number, (raw, is_event) in enumerate(sent)
     ]
     for entry in entries:
-        batch.take(entry, WINDOW, 0.0)
+        batch.take([entry], WINDOW, 0.0)
     assert batch.ids == [entry.id for entry in entries]
     assert len(batch.events) == len(batch.sources)
     refused = [refusal.entry for refusal in batch.refusals]
@@ -50,7 +50,7 @@ def test_whatever_became_an_event_can_be_written(sent: list[bytes]) -> None:
     """What a batch took for an event, however odd, is encoded for the database field by field."""
     batch = Batch(LIMITS)
     for number, raw in enumerate(sent):
-        batch.take(Entry(b"%d-0" % number, raw), WINDOW, 0.0)
+        batch.take([Entry(b"%d-0" % number, raw)], WINDOW, 0.0)
     assert [as_read(row) for row in read_back(copy_binary(batch.events))] == [
         as_meant(event) for event in batch.events
     ]

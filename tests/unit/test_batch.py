@@ -20,17 +20,17 @@ def batch_of(entries: int, limits: Limits = ROOMY, now_s: float = 10.0) -> Batch
     """A batch that took so many good events at one moment."""
     batch = Batch(limits)
     for number in range(entries):
-        batch.take(entry(number), WINDOW, now_s)
+        batch.take([entry(number)], WINDOW, now_s)
     return batch
 
 
 def test_good_and_bad_entries_part_and_all_are_acknowledged() -> None:
     """Every entry's id is kept for the acknowledgement, in the order they came, whatever it holds."""
     batch = Batch(ROOMY)
-    batch.take(entry(1), WINDOW, 0.0)
-    batch.take(entry(2, b"\xff\0garbage"), WINDOW, 0.0)
-    batch.take(Entry(b"3-0", b'["a","b"]', is_event=False), WINDOW, 0.0)
-    batch.take(entry(4), WINDOW, 0.0)
+    batch.take([entry(1)], WINDOW, 0.0)
+    batch.take([entry(2, b"\xff\0garbage")], WINDOW, 0.0)
+    batch.take([Entry(b"3-0", b'["a","b"]', is_event=False)], WINDOW, 0.0)
+    batch.take([entry(4)], WINDOW, 0.0)
     assert batch.ids == [b"1-0", b"2-0", b"3-0", b"4-0"]
     assert [source.id for source in batch.sources] == [b"1-0", b"4-0"]
     assert [event.id.int & 0xFF for event in batch.events] == [1, 4]
@@ -43,7 +43,7 @@ def test_good_and_bad_entries_part_and_all_are_acknowledged() -> None:
 def test_a_foreign_entry_is_refused_even_if_its_fields_look_like_an_event() -> None:
     """Only the field named event carries events: another's value is never taken for one."""
     batch = Batch(ROOMY)
-    batch.take(Entry(b"1-0", payload(), is_event=False), WINDOW, 0.0)
+    batch.take([Entry(b"1-0", payload(), is_event=False)], WINDOW, 0.0)
     assert not batch.events
     assert batch.refusals[0].reason is Reason.NOT_AN_EVENT_ENTRY
 
@@ -76,7 +76,7 @@ def test_due(limits: Limits, now_s: float, is_drained: bool, is_due: bool) -> No
 def test_age_counts_from_the_first_entry() -> None:
     """Entries that trickle in do not put off the moment the first one is stored."""
     batch = batch_of(1, now_s=10.0)
-    batch.take(entry(9), WINDOW, 69.0)
+    batch.take([entry(9)], WINDOW, 69.0)
     assert batch.opened_s == 10.0
     assert batch.is_due(70.0, is_drained=False)
 
@@ -84,7 +84,7 @@ def test_age_counts_from_the_first_entry() -> None:
 def test_refused_bytes_count_as_well() -> None:
     """A flood of garbage fills a batch as events do: memory is bounded by what came, good or bad."""
     batch = Batch(Limits(100, 1000, 60.0))
-    batch.take(entry(1, b"x" * 1000), WINDOW, 0.0)
+    batch.take([entry(1, b"x" * 1000)], WINDOW, 0.0)
     assert batch.is_due(0.0, is_drained=False)
 
 
@@ -120,5 +120,5 @@ def test_a_batch_expects_what_the_one_before_it_saw() -> None:
 def test_empty_payloads_leave_room() -> None:
     """Entries of no bytes have no mean size to divide by."""
     batch = Batch(ROOMY)
-    batch.take(entry(1, b""), WINDOW, 0.0)
+    batch.take([entry(1, b"")], WINDOW, 0.0)
     assert batch.room() == 99

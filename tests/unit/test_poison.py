@@ -27,7 +27,7 @@ def draws(seed: int = 1, count: int = DRAWS) -> list[Poison]:
 def taken(entry: Poison, window: Window = WINDOW) -> Batch:
     """A batch after a consumer read this entry and nothing else."""
     batch = Batch(LIMITS)
-    batch.take(stream._entry([b"1-0", list(entry.fields)]), window, 0.0)
+    batch.take(stream._entries([[b"1-0", list(entry.fields)]]), window, 0.0)
     return batch
 
 
