@@ -61,21 +61,18 @@ class Batch:
         """Add entries: each an event if it is one, a refusal if not. Never raises on what they hold."""
         if self.opened_s is None and entries:
             self.opened_s = now_s
-        place = len(self.ids)
+        first = len(self.ids)
         self.ids += [entry.id for entry in entries]
         self.size_bytes += sum([len(entry.payload) for entry in entries])
-        answers = iter(
-            decode_all([entry.payload for entry in entries if entry.is_event], window, self.drift)
-        )
-        for entry in entries:
-            answer = next(answers) if entry.is_event else _FOREIGN
-            if isinstance(answer, Event):
+        answers = decode_all([entry.payload for entry in entries], window, self.drift)
+        for place, entry in enumerate(entries):
+            answer = answers[place] if entry.is_event else _FOREIGN
+            if isinstance(answer, Refused):
+                self.refusals.append(Refusal(entry, answer.reason, answer.detail))
+                self.refused_at.append(first + place)
+            else:
                 self.events.append(answer)
                 self.sources.append(entry)
-            else:
-                self.refusals.append(Refusal(entry, answer.reason, answer.detail))
-                self.refused_at.append(place)
-            place += 1
 
     def is_due(self, now_s: float, *, is_drained: bool) -> bool:
         """Whether to store now: it is full, or its first entry is old, or nothing more waits."""
@@ -88,11 +85,18 @@ class Batch:
             or now_s - self.opened_s >= self.limits.age_s
         )
 
-    def room(self) -> int:
-        """How many entries to ask for next: fewer when those seen so far were large."""
-        room = min(self.limits.read, self.limits.rows - len(self.ids))
-        bytes_left = self.limits.bytes - self.size_bytes
-        return max(1, min(room, int(bytes_left / max(self.mean_bytes(), 1.0))))
+    def room(self, coming: int = 0) -> int:
+        """How many entries to ask for, when so many are on their way: fewer when those seen were large.
+
+        Where those fill this batch, it is how many the next one may have.
+        """
+        rows = self.limits.rows - len(self.ids) - coming
+        size_bytes = self.limits.bytes - self.size_bytes - coming * self.mean_bytes()
+        if rows <= 0:
+            rows = self.limits.rows
+        if size_bytes <= 0:
+            size_bytes = self.limits.bytes
+        return max(1, min(self.limits.read, rows, int(size_bytes / max(self.mean_bytes(), 1.0))))
 
     def mean_bytes(self) -> float:
         """What an entry of this batch takes."""

@@ -1,6 +1,7 @@
 """The consumer's loop: read, batch, store, and only then acknowledge.
 
-While a batch is being stored, from a thread beside, the next is read and made ready. Stopped at any point,
+While a batch is being stored, from a thread beside, the next is read and made ready; and while a page of it
+is looked through, another thread reads the page after it, where one waits. Stopped at any point,
 even by kill -9, it loses nothing: what is not acknowledged is delivered again, to this consumer or to
 another, and storing it again changes nothing.
 """
@@ -23,7 +24,7 @@ from consumer.tally import Tally
 from pipeline import failpoint, stream
 from pipeline.event import Entry, Window
 from pipeline.patience import Stopped, first_line, wait_for
-from pipeline.stream import Stream
+from pipeline.stream import Delivered, Stream
 
 T = TypeVar("T")
 
@@ -74,7 +75,9 @@ class Worker:
         self._claim_start = stream.FIRST
         self._claim_due_s = self._look_due_s = self._bury_due_s = 0.0
         self._storing: _Storing | None = None
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix="store")
+        # A page that was asked for before it was needed.
+        self._ahead: Future[Delivered] | None = None
+        self._beside = ThreadPoolExecutor(2, thread_name_prefix="beside")
 
     def run(self) -> None:
         """Work until ``stop`` is set, then store and acknowledge what is in hand.
@@ -85,21 +88,22 @@ class Worker:
         batch = Batch(self.limits)
         try:
             while not self.stop.is_set():
-                room = batch.room()
-                entries = self._next(batch)
+                page = self._next(batch)
                 failpoint.reached("after_read")
                 now_s = time.monotonic()
-                batch.take(entries, self._window(), now_s)
-                is_drained = len(entries) < room
-                if is_drained:  # time for this; what comes meanwhile makes the next batch larger
+                if not page.is_last:
+                    self._read_ahead(batch.room(len(page.entries)))
+                batch.take(page.entries, self._window(), now_s)
+                if page.is_last:  # time for this; what comes meanwhile makes the next batch larger
                     self._finish()
-                if batch.is_due(now_s, is_drained=is_drained):
+                if batch.is_due(now_s, is_drained=page.is_last):
                     self._begin(batch)
                     batch = Batch(self.limits, batch.mean_bytes())
                 if not batch.ids and now_s >= self._look_due_s:
                     self._look()
                 self.tally.report(now_s)
             self._begin(batch)
+            self._begin(self._rest())
             self._finish()
             with suppress(Stopped):  # what the health table misses then, it can do without
                 self._note()
@@ -136,6 +140,14 @@ class Worker:
         self._storing = None
         failpoint.reached("after_ack")
 
+    def _rest(self) -> Batch:
+        """What was read ahead when the loop ended."""
+        batch = Batch(self.limits)
+        if self._ahead is not None:
+            page = self._take_page(count=1)
+            batch.take(page.entries, self._window(), time.monotonic())
+        return batch
+
     def _in_hand(self, batch: Batch) -> int:
         return len(batch.ids) + (len(self._storing.batch.ids) if self._storing else 0)
 
@@ -148,20 +160,31 @@ class Worker:
     def _window(self) -> Window:
         return Window.at(time.time_ns() // 1_000_000, self.retention_days)
 
-    def _next(self, batch: Batch) -> list[Entry]:
+    def _next(self, batch: Batch) -> Delivered:
         """New entries, or every so often those that another consumer, or a lost reply, left behind."""
-        room = batch.room()
-        if time.monotonic() >= self._claim_due_s:
-            claimed = self._claim(room)
+        if self._ahead is None and time.monotonic() >= self._claim_due_s:
+            claimed = self._claim(batch.room())
             if claimed:
-                return claimed
-        delivered = self._redis(lambda: self.source.read(self.name, room))
-        self.tally.found_lost(delivered.lost)
-        self.tally.suspect_lost(delivered.suspected)
-        if not delivered.entries and not batch.ids and self._storing is None:
-            block_ms = stream.BLOCK_MS
-            self._redis(lambda: self.source.wait(delivered.last_id, block_ms=block_ms))
-        return delivered.entries
+                return Delivered(claimed)
+        page = self._take_page(batch.room())
+        if not page.entries and not batch.ids and self._storing is None:
+            self._redis(lambda: self.source.wait(page.last_id, block_ms=stream.BLOCK_MS))
+        return page
+
+    def _take_page(self, count: int) -> Delivered:
+        page = self._redis(lambda: self._read(count))
+        self.tally.found_lost(page.lost)
+        self.tally.suspect_lost(page.suspected)
+        return page
+
+    def _read_ahead(self, count: int) -> None:
+        if self._ahead is None and time.monotonic() < self._claim_due_s:
+            self._ahead = self._beside.submit(self.source.read, self.name, count)
+
+    def _read(self, count: int) -> Delivered:
+        """The page that was read ahead, once, whatever came of it; else one that is read now."""
+        ahead, self._ahead = self._ahead, None
+        return self.source.read(self.name, count) if ahead is None else ahead.result()
 
     def _claim(self, room: int) -> list[Entry]:
         """A step of the walk through what is pending; at its end the names of the dead are removed."""

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, NamedTuple, cast, get_args
+from typing import Annotated, Any, Final, Literal, cast, get_args
 from uuid import UUID
 
 import msgspec
@@ -100,7 +100,7 @@ class Event(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, o
         return None if raw == b"null" else raw
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One entry of the stream, as it was read."""
 
     id: bytes

@@ -135,11 +135,16 @@ class Delivered:
 
     entries: list[Entry]
     # Entries that were trimmed from the stream before anyone read them.
-    lost: int
+    lost: int = 0
     # The same where a crash of the server may have spoiled its count: so many at most, perhaps none.
-    suspected: int
+    suspected: int = 0
     # The newest entry's id at that moment: where to wait for more.
-    last_id: bytes
+    last_id: bytes = b""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing more waited at that moment."""
+        return not self.entries or self.entries[-1].id == self.last_id
 
 
 @dataclass(frozen=True)

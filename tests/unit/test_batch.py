@@ -99,8 +99,10 @@ def test_refused_bytes_count_as_well() -> None:
         pytest.param(Limits(5000, 100_000_000, 1.0), 1, 1000, id="small entries: still one read"),
         pytest.param(Limits(100, 1_000_000, 1.0), 97, 3, id="rows that are left"),
         pytest.param(Limits(100, 10 * len(payload()), 1.0), 4, 6, id="bytes that are left"),
-        pytest.param(Limits(100, 4 * len(payload()), 1.0), 4, 1, id="full by bytes"),
-        pytest.param(Limits(3, 1_000_000, 1.0), 3, 1, id="full by rows"),
+        pytest.param(
+            Limits(100, 4 * len(payload()), 1.0), 4, 4, id="full by bytes: the next one's"
+        ),
+        pytest.param(Limits(3, 1_000_000, 1.0), 3, 3, id="full by rows: the next one's"),
     ],
 )
 def test_room(limits: Limits, entries: int, room: int) -> None:
@@ -122,3 +124,12 @@ def test_empty_payloads_leave_room() -> None:
     batch = Batch(ROOMY)
     batch.take([entry(1, b"")], WINDOW, 0.0)
     assert batch.room() == 99
+
+
+@pytest.mark.parametrize(
+    ("coming", "room"),
+    [(0, 90), (60, 30), (89, 1), (90, 100), (500, 100)],
+)
+def test_room_beside_what_is_on_its_way(coming: int, room: int) -> None:
+    """A page that is asked for ahead never makes a batch larger than it may be."""
+    assert batch_of(10, Limits(100, 100_000_000, 1.0)).room(coming) == room
