@@ -30,6 +30,9 @@ T = TypeVar("T")
 
 # How often the stream is looked at for the health table, and a row of it written by an idle consumer.
 LOOK_EVERY_S: Final = 10.0
+# A consumer for whom little waits reads no more often than this, so that a trickle does not cost a core. An
+# entry that comes alone finds that time gone by and waits for nothing.
+_GATHER_S: Final = 0.005
 # How often the names of the dead are removed, in times of CLAIM_AFTER_S.
 _BURY_EVERY: Final = 10
 
@@ -75,6 +78,9 @@ class Worker:
         self._claim_start = stream.FIRST
         self._claim_due_s = self._look_due_s = self._bury_due_s = 0.0
         self._storing: _Storing | None = None
+        # Nothing more waits behind this entry, as far as is known.
+        self._read_to: bytes | None = None
+        self._gather_until_s = 0.0
         # A page that was asked for before it was needed.
         self._ahead: Future[Delivered] | None = None
         self._beside = ThreadPoolExecutor(2, thread_name_prefix="beside")
@@ -165,11 +171,20 @@ class Worker:
         if self._ahead is None and time.monotonic() >= self._claim_due_s:
             claimed = self._claim(batch.room())
             if claimed:
+                self._read_to = None  # to be stored with what comes after, not after a wait for it
                 return Delivered(claimed)
+        if self._read_to is not None:
+            self._wait(self._read_to)
         page = self._take_page(batch.room())
-        if not page.entries and not batch.ids and self._storing is None:
-            self._redis(lambda: self.source.wait(page.last_id, block_ms=stream.BLOCK_MS))
+        self._read_to = page.last_id if page.is_last else None
         return page
+
+    def _wait(self, after: bytes) -> None:
+        """Wait for more; where it comes thick and fast, let a little of it gather."""
+        self._finish()
+        self._redis(lambda: self.source.wait(after, block_ms=stream.BLOCK_MS))
+        self.stop.wait(max(0.0, self._gather_until_s - time.monotonic()))
+        self._gather_until_s = time.monotonic() + _GATHER_S
 
     def _take_page(self, count: int) -> Delivered:
         page = self._redis(lambda: self._read(count))
