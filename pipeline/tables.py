@@ -11,8 +11,10 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Double,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -221,4 +223,105 @@ hourly_rollups = Table(
     Column("xp_delta", BigInteger, nullable=False, comment="sum of their xp_delta"),
     Column("karma_delta", BigInteger, nullable=False, comment="sum of their karma_delta"),
     comment="game_events summed up by hour, made anew an hour at a time",
+)
+
+hourly_totals = Table(
+    "hourly_totals",
+    metadata,
+    Column(
+        "hour",
+        DateTime(timezone=True),
+        primary_key=True,
+        comment="beginning of the UTC hour the row sums up",
+    ),
+    Column("action", Text, primary_key=True, comment="events of what kind"),
+    Column("events", BigInteger, nullable=False, comment="how many"),
+    Column("xp_delta", BigInteger, nullable=False, comment="sum of their xp_delta"),
+    Column("karma_delta", BigInteger, nullable=False, comment="sum of their karma_delta"),
+    comment="hourly_rollups summed up over all players, made anew with each hour of it",
+)
+
+player_days = Table(
+    "player_days",
+    metadata,
+    Column("day", Date, primary_key=True, comment="the UTC day"),
+    Column("player", Text, primary_key=True, comment="who did anything on it"),
+    Column(
+        "first_day",
+        Date,
+        nullable=False,
+        comment="the first day this player did anything; the same in all its rows",
+    ),
+    Index(None, "player", "day"),
+    comment="one row a player and day it was active on; what daily_cohorts counts",
+)
+
+daily_cohorts = Table(
+    "daily_cohorts",
+    metadata,
+    Column("day", Date, primary_key=True, comment="the UTC day"),
+    Column(
+        "first_day",
+        Date,
+        primary_key=True,
+        comment="the cohort: when its players did anything for the first time",
+    ),
+    Column(
+        "players",
+        BigInteger,
+        nullable=False,
+        comment="how many of the cohort did anything on the day",
+    ),
+    comment="active players a day and cohort: daily actives and retention are sums of it",
+)
+
+mission_runs = Table(
+    "mission_runs",
+    metadata,
+    Column("player", Text, primary_key=True, comment="who plays"),
+    Column("mission", Text, primary_key=True, comment="its name, cut to 64 characters"),
+    Column(
+        "playthrough",
+        Text,
+        primary_key=True,
+        comment="the how manieth time, from 1, as the events tell it; 1 if they do not",
+    ),
+    Column(
+        "started_on",
+        Date,
+        nullable=False,
+        index=True,
+        comment="UTC day of the run's first event",
+    ),
+    Column(
+        "completed_on", Date, index=True, comment="UTC day it was completed; null when it was not"
+    ),
+    comment="one row a player, mission and playthrough; what daily_missions counts",
+)
+
+daily_missions = Table(
+    "daily_missions",
+    metadata,
+    Column("day", Date, primary_key=True, comment="the UTC day"),
+    Column("mission", Text, primary_key=True, comment="its name, cut to 64 characters"),
+    Column("runs_started", BigInteger, nullable=False, comment="runs begun on the day"),
+    Column(
+        "runs_completed",
+        BigInteger,
+        nullable=False,
+        comment="runs completed on the day, whenever they were begun",
+    ),
+    Column(
+        "players_started",
+        BigInteger,
+        nullable=False,
+        comment="first playthroughs begun on the day: each player counts once",
+    ),
+    Column(
+        "players_completed",
+        BigInteger,
+        nullable=False,
+        comment="first playthroughs completed on the day",
+    ),
+    comment="runs begun and completed, a day and mission: the funnel is sums of it",
 )
