@@ -205,19 +205,24 @@ class Loader:
         it was made ahead.
         """
         notes, rows = notes or Notes(), rows_of(batch) if rows is None else rows
-        # Each further attempt is made outside the handler of the one before: see _insert_in_parts.
-        try:
-            return self._transaction(lambda cursor: self._store(cursor, batch, rows, notes))
-        except psycopg2.Error as error:
-            is_known, lacks_partition = _is_duplicate(error), _is_without_partition(error)
-            if not is_known and not lacks_partition and not _is_about_a_row(error):
-                raise
-        if is_known:
-            self._expects_new = False
-        if is_known or lacks_partition:
-            return self._transaction(lambda cursor: self._store(cursor, batch, rows, notes))
-        # One row spoils a COPY: look for it.
-        return self._transaction(lambda cursor: self._store_in_parts(cursor, batch, notes))
+        is_in_parts, has_made_partitions = False, False
+        while True:
+            # Each further attempt is made outside the handler of the one before: see _insert_in_parts.
+            try:
+                if is_in_parts:
+                    return self._transaction(
+                        lambda cursor: self._store_in_parts(cursor, batch, notes)
+                    )
+                return self._transaction(lambda cursor: self._store(cursor, batch, rows, notes))
+            except psycopg2.Error as error:
+                if _is_without_partition(error) and not has_made_partitions:
+                    has_made_partitions = True
+                elif _is_duplicate(error) and self._expects_new:
+                    self._expects_new = False
+                elif _is_about_a_row(error) and not is_in_parts:
+                    is_in_parts = True  # one row spoils a COPY: look for it
+                else:
+                    raise
 
     def note(self, notes: Notes) -> None:
         """Write the health table's row when there is no batch to write it with."""
@@ -281,9 +286,9 @@ class Loader:
                 raise
             raise SchemaError(str(error).splitlines()[0]) from error
         except psycopg2.Error as error:
-            if _is_without_partition(error):  # it was dropped, or detached, since it was made
-                self._days.clear()
-            elif is_temporary(error):
+            # A partition was dropped or detached since it was made; or was made, and that undone just now.
+            self._days.clear()
+            if is_temporary(error) and not _is_without_partition(error):
                 self.close()
             if isinstance(error.__context__, psycopg2.OperationalError):
                 raise error.__context__ from None  # why it closed, rather than that it is closed
@@ -333,7 +338,6 @@ class Loader:
         for day in sorted({event.ts_ms // _DAY_MS for event in events} - self._days):
             date = datetime.fromtimestamp(day * 86_400, UTC).date()
             cursor.execute(ENSURE_PARTITIONS, (date, date))
-            # Remembered before the COMMIT: should that fail, the next row there finds no partition.
             self._days.add(day)
 
 

@@ -191,6 +191,30 @@ def test_a_refused_row_among_duplicates_is_counted_once(loader: Loader, picky: W
     assert picky.count("game_events") == 20
 
 
+def test_a_duplicate_that_is_found_before_a_refused_row(loader: Loader, picky: World) -> None:
+    """Each thing that spoils a COPY hides the next: all of them are dealt with, one after the other."""
+    events, moya = recent(2500), payload(now_ms(), player="Moya")
+    (other_day,) = recent(1, days_ago=9)
+    loader.store(batch([other_day]))
+    run(picky, f"drop table game_events_{datetime_of(other_day.ts_ms):%Y%m%d}")
+    loader.store(batch(events[:1]))
+    raws = [encode(event) for event in [other_day, *events]] + [moya]
+    assert counts(loader.store(batch_of(raws))) == (2500, 1, 1)
+    assert picky.count("game_events") == 2501
+
+
+@pytest.mark.parametrize("known", [1, 1200, 2500])
+def test_batches_of_new_rows_after_duplicates(loader: Loader, world: World, known: int) -> None:
+    """Whether the way to the table is the straight one or the one past duplicates, all rows arrive once."""
+    events = recent(2500)
+    loader.store(batch(events[:known]))
+    assert counts(loader.store(batch(events))) == (2500 - known, known, 0)
+    for more in (recent(300, seed=11), recent(300, seed=12)):
+        assert counts(loader.store(batch(more))) == (300, 0, 0)
+        assert counts(loader.store(batch(more))) == (0, 300, 0)
+    assert world.count("game_events") == 3100
+
+
 def test_a_value_of_the_wrong_kind_is_the_rows_fault(loader: Loader, world: World) -> None:
     """A column that someone has narrowed refuses its rows, and the consumer lives on."""
     run(world, "alter table game_events alter column xp_delta type smallint")
