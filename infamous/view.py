@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -105,7 +106,10 @@ def _flow(glimpse: Glimpse, frame: Frame, alive: tuple[int, int]) -> Panel:
         f"{glimpse.rows:,} rows",
     )
     table.add_row(
-        Text(f"set to {frame.rate:g}/s", style="dim"),
+        Text(
+            "as fast as it goes" if math.isinf(frame.rate) else f"set to {frame.rate:g}/s",
+            style="dim",
+        ),
         Text(f"{waits:,} waiting", style="yellow" if waits > 1000 else "green"),
         f"{glimpse.out_rate:,.1f} stored/s",
         Text(f"{glimpse.quarantined:,} quarantined", style="red" if glimpse.quarantined else "dim"),

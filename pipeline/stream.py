@@ -21,6 +21,7 @@ from redis.retry import Retry
 from pipeline import failpoint
 from pipeline.event import Entry
 from pipeline.settings import SettingsError
+from pipeline.transaction import Transaction
 
 STREAM: Final = "game-events"
 # The hash tag keeps the producers' state in the stream's slot, so both change in one transaction.
@@ -101,8 +102,12 @@ def is_temporary(error: BaseException) -> bool:
 
 
 def _words(error: BaseException) -> str:
-    """The server's words; in a pipeline they come after the command, which redis-py quotes."""
-    return str(error).rpartition(" of pipeline caused error: ")[2]
+    """The server's words; in a pipeline they come after the command, which redis-py quotes.
+
+    What forbids an EXEC though all commands before it were taken is told behind words about the EXEC.
+    """
+    words = str(error).rpartition(" of pipeline caused error: ")[2]
+    return words.rpartition("Transaction discarded because of: ")[2]
 
 
 def _is_group_lost(error: redis.ResponseError) -> bool:
@@ -218,14 +223,23 @@ class Stream:
 
     def append(self, payloads: Iterable[bytes]) -> list[bytes]:
         """Add one entry for each payload, atomically; returns the entry ids."""
-        with self.client.pipeline(transaction=True) as pipe:
-            self.queue(pipe, payloads)
-            return cast("list[bytes]", pipe.execute())
+        taken = list(payloads)
+        with Transaction(self.client) as transaction:
+            transaction.begin(self.packed(taken), len(taken))
+            return transaction.finish()
 
     def queue(self, pipe: redis.client.Pipeline, payloads: Iterable[bytes]) -> None:
-        """The same into a transaction of the caller's."""
+        """The same into a pipeline of the caller's."""
         for payload in payloads:
             pipe.execute_command("XADD", self.key, "*", FIELD, payload)  # type: ignore[no-untyped-call]
+
+    def packed(self, payloads: Iterable[bytes]) -> bytes:
+        """The same as it goes over the wire, for a Transaction of the caller's."""
+        key = self.key.encode()
+        start = b"*5\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$%d\r\n%b\r\n$" % (
+            len(key), key, len(FIELD), FIELD,
+        )  # fmt: skip
+        return b"".join([b"%b%d\r\n%b\r\n" % (start, len(one), one) for one in payloads])
 
     # --- consumers
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from contextlib import ExitStack, closing
@@ -21,11 +22,13 @@ from pipeline.stream import Stream
 from producer import history, live
 from producer.journal import Journal, JournalError
 from producer.outbox import Ledger, Outbox
+from producer.pace import AS_FAST_AS_IT_GOES
 from producer.simulate import Player
 from producer.teller import Teller
 from producer.truth import truth
 
 DEFAULT_SEED = 1
+_RATES = 0.001, 1_000_000.0
 DEFAULT_PLAYERS = 200
 # Up to this rate every event gets a line of its own in the log, above it every second does.
 _LINE_AN_EVENT_RATE = 2.0
@@ -38,8 +41,29 @@ def _days(text: str | int) -> int:
         raise typer.BadParameter(str(error)) from None
 
 
+def _rate(text: str | float) -> float:
+    if text == "max":
+        return AS_FAST_AS_IT_GOES
+    try:
+        rate = float(text)  # the default, a number, passes here too
+    except ValueError:
+        rate = math.nan
+    low, high = _RATES
+    # A number that stands for max is how one process of ours tells it another.
+    if low <= rate <= high or rate == AS_FAST_AS_IT_GOES:
+        return rate
+    raise typer.BadParameter(
+        f"{text} is no rate: give events a second, from {low:g} to {high:,.0f}, or max."
+    )
+
+
 Rate = Annotated[
-    float, typer.Option(min=0.001, max=1_000_000, help="Events a second, the first of them Cole's.")
+    float,
+    typer.Option(
+        parser=_rate,
+        metavar="RATE",
+        help="Events a second, the first of them Cole's; max: as many as Redis takes.",
+    ),
 ]
 Players = Annotated[
     int, typer.Option(min=1, max=1_000_000, help="The population, Cole MacGrath included.")
@@ -180,7 +204,12 @@ def _play(
                 observer=teller,
             )
             logger.info("The past is played", events=sent)
-        logger.info("Playing", rate=rate, players=size, redis=settings.shown_url(redis_url))
+        logger.info(
+            "Playing",
+            rate="max" if rate == AS_FAST_AS_IT_GOES else rate,
+            players=size,
+            redis=settings.shown_url(redis_url),
+        )
         live.play(
             outbox,
             cast_now(),

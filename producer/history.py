@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final
 
 from pipeline import stream
-from pipeline.event import Event
 from pipeline.patience import Observer, Stopped, Unobserved, wait_for
-from producer.outbox import PARCEL_EVENTS, History, Ledger, Outbox, Overtaken, pack
-from producer.simulate import Player, history, population
+from producer.courier import carry, deliver
+from producer.outbox import (
+    PARCEL_EVENTS,
+    History,
+    Ledger,
+    Outbox,
+    Overtaken,
+    Parcel,
+    pack_written,
+)
+from producer.simulate import Player, population, written_history
 
 DAY_MS: Final = 86_400_000
 
@@ -109,38 +117,17 @@ def _play(
         ledger.players.get(player.name, player)
         for player in population(seed, size, plan.start_ms, days)
     ]
-    for happened in _chunks(history(players, plan.until_ms), PARCEL_EVENTS):
-        if stop.is_set():
-            raise Stopped
-        touched = {player.name: player for player, _ in happened}
-        events = [event for _, event in happened]
-        _send(outbox, events, touched.values(), plan, stop, observer)
-        played(events[-1].ts_ms, len(events))
+    for parcel in carry(outbox, _parcels(players, plan), stop, observer):
+        played(parcel.at_ms, len(parcel.payloads))
+    if stop.is_set():
+        raise Stopped
     # Also those who never played get a state: the population is complete in Redis.
     done = History(plan.start_ms, plan.until_ms, is_done=True)
-    _send(outbox, [], players, done, stop, observer)
+    deliver(outbox, pack_written([], players, done), stop, observer)
 
 
-def _send(
-    outbox: Outbox,
-    events: list[Event],
-    players: Iterable[Player],
-    plan: History,
-    stop: threading.Event,
-    observer: Observer,
-) -> None:
-    parcel = pack(events, players, plan)
-    wait_for(
-        "Redis",
-        lambda: outbox.send(parcel),
-        is_temporary=stream.is_temporary,
-        stop=stop,
-        observer=observer,
-    )
-
-
-def _chunks(
-    pairs: Iterator[tuple[Player, Event]], size: int
-) -> Iterator[list[tuple[Player, Event]]]:
-    while chunk := list(islice(pairs, size)):
-        yield chunk
+def _parcels(players: list[Player], plan: History) -> Iterator[Parcel]:
+    events = written_history(players, plan.until_ms)
+    while happened := list(islice(events, PARCEL_EVENTS)):
+        touched = {player.name: player for player, _ in happened}
+        yield pack_written([payload for _, payload in happened], touched.values(), plan)

@@ -6,20 +6,23 @@ at which they were due.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from pipeline import stream
-from pipeline.event import Event
-from pipeline.patience import Observer, Unobserved, wait_for
-from producer.outbox import PARCEL_EVENTS, Outbox, Overtaken, pack
-from producer.pace import Pace, turn
-from producer.simulate import Player, population, step
+from pipeline.patience import Observer, Unobserved
+from producer.courier import carry, deliver
+from producer.outbox import PARCEL_EVENTS, Outbox, Overtaken, Parcel, pack_written
+from producer.pace import AS_FAST_AS_IT_GOES, Pace, Round, turn
+from producer.simulate import Player, population, write
 
 # At high rates events go out this often at most: a round trip a batch, not a round trip an event.
 _MIN_PARCEL_S: Final = 0.02
+# Without a rate a parcel is larger, so that the players' states are a smaller part of it; Redis runs it in
+# a millisecond or two.
+_FLOOD_EVENTS: Final = 1000
 # At low rates the loop turns all the same, so that whoever watches it sees it alive.
 _LONGEST_WAIT_S: Final = 1.0
 
@@ -38,60 +41,78 @@ def play(
     count: int | None,
     stop: threading.Event,
     reload: Callable[[], list[Player]],
-    told: Callable[[list[Event]], None],
+    told: Callable[[list[bytes]], None],
     observer: Observer = Unobserved(),  # noqa: B008  # it holds nothing
 ) -> int:
     """Play until ``count`` events were sent or ``stop`` is set; returns how many were.
 
-    ``told`` gets the events of each parcel once Redis has them. When another producer has played the
+    ``told`` gets the payloads of each parcel once Redis has them. When another producer has played the
     same players, ``reload`` fetches them anew. Raises Stopped when asked to stop in an outage.
     """
     pace = Pace(rate, time.monotonic())
     sent = 0
     while not stop.is_set() and (count is None or sent < count):
+        left = None if count is None else count - sent
+        if rate == AS_FAST_AS_IT_GOES:
+            parcels = carry(outbox, _flood(players, left), stop, observer)
+        else:
+            parcels = _in_step(outbox, players, pace, sent, left, stop, observer)
+        try:
+            for parcel in parcels:
+                sent += len(parcel.payloads)
+                told(parcel.payloads)
+        except Overtaken:
+            players = reload()
+    return sent
+
+
+def _in_step(
+    outbox: Outbox,
+    players: list[Player],
+    pace: Pace,
+    sent: int,
+    left: int | None,
+    stop: threading.Event,
+    observer: Observer,
+) -> Iterator[Parcel]:
+    """Deliver events as they fall due. Raises Overtaken, too."""
+    end = math.inf if left is None else sent + left
+    while not stop.is_set() and sent < end:
         observer.tries()
         due = pace.due_by(time.monotonic())
         if due <= sent:
             wait_s = min(pace.due_s(sent) - time.monotonic(), _LONGEST_WAIT_S)
-            stop.wait(max(wait_s, _MIN_PARCEL_S if rate > 1 / _MIN_PARCEL_S else 0.0))
+            stop.wait(max(wait_s, _MIN_PARCEL_S if pace.rate > 1 / _MIN_PARCEL_S else 0.0))
             continue
-        last = min(due, sent + PARCEL_EVENTS)
-        numbers = range(sent, last if count is None else min(last, count))
-        try:
-            events = _send(outbox, players, pace, numbers, stop, observer)
-        except Overtaken:
-            players = reload()
-            continue
-        sent += len(events)
-        told(events)
-    return sent
+        last = min(due, sent + PARCEL_EVENTS, end)
+        parcel = _due(players, pace, range(sent, int(last)))
+        deliver(outbox, parcel, stop, observer)
+        sent += len(parcel.payloads)
+        yield parcel
 
 
-def _send(
-    outbox: Outbox,
-    players: list[Player],
-    pace: Pace,
-    numbers: range,
-    stop: threading.Event,
-    observer: Observer,
-) -> list[Event]:
+def _due(players: list[Player], pace: Pace, numbers: range) -> Parcel:
     # Where the wall clock stands when the pace's clock is at zero; taken anew for every parcel, so
     # that a corrected wall clock is followed.
     offset_s = time.time() - time.monotonic()
     cole, others = players[0], players[1:]
-    events: list[Event] = []
+    payloads: list[bytes] = []
     touched: dict[str, Player] = {}
     for number in numbers:
         place = turn(pace, number, len(others))
         player = cole if place is None else others[place]
-        events.append(step(player, round((pace.due_s(number) + offset_s) * 1000)))
+        payloads.append(write(player, round((pace.due_s(number) + offset_s) * 1000)))
         touched[player.name] = player
-    parcel = pack(events, touched.values())
-    wait_for(
-        "Redis",
-        lambda: outbox.send(parcel),
-        is_temporary=stream.is_temporary,
-        stop=stop,
-        observer=observer,
-    )
-    return events
+    return pack_written(payloads, touched.values())
+
+
+def _flood(players: list[Player], left: int | None) -> Iterator[Parcel]:
+    """Events that are due at the moment at which they are made."""
+    turns = Round(players[0], players[1:])
+    while left is None or left > 0:
+        now_ms = time.time_ns() // 1_000_000
+        taken = turns.take(_FLOOD_EVENTS if left is None else min(_FLOOD_EVENTS, left), now_ms)
+        payloads = [write(player, now_ms) for player in taken]
+        # They go round: after as many turns as there are players nobody new comes.
+        yield pack_written(payloads, taken[: len(players)])
+        left = None if left is None else left - len(taken)

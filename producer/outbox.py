@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import redis
 
 from pipeline import log
 from pipeline.event import Event, encode
 from pipeline.stream import PLAYERS, PRODUCER, Stream
+from pipeline.transaction import Transaction
 from producer.journal import Journal
 from producer.simulate import Player, dump_player, load_player
 
@@ -55,6 +57,8 @@ class Parcel:
     payloads: list[bytes]
     states: dict[str, bytes]
     history: History | None = None
+    # When the last of its players last did something; Unix milliseconds.
+    at_ms: int = 0
     token: bytes = field(default_factory=lambda: uuid.uuid4().hex.encode())
 
 
@@ -62,8 +66,19 @@ def pack(
     events: Iterable[Event], players: Iterable[Player], history: History | None = None
 ) -> Parcel:
     """A parcel of events and the players they left in their present state."""
-    states = {player.name: dump_player(player) for player in players}
-    return Parcel([encode(event) for event in events], states, history)
+    return pack_written([encode(event) for event in events], players, history)
+
+
+def pack_written(
+    payloads: list[bytes], players: Iterable[Player], history: History | None = None
+) -> Parcel:
+    """The same of events that are written down already."""
+    states: dict[str, bytes] = {}
+    at_ms = 0
+    for player in players:
+        states[player.name] = dump_player(player)
+        at_ms = max(at_ms, player.last_ms)
+    return Parcel(payloads, states, history, at_ms)
 
 
 class Outbox:
@@ -77,6 +92,8 @@ class Outbox:
         self._journal = journal
         # The parcel that was noted last: it may be sent again, and is one attempt all the same.
         self._noted: bytes | None = None
+        # The parcel that is on its way: Redis was not asked yet what became of it.
+        self._under_way: tuple[bytes, Transaction] | None = None
         self._name = uuid.uuid4().hex.encode()
         self._token: bytes | None = None
         # What Redis holds for us, should it lose it: those who have not played since count as well.
@@ -86,6 +103,7 @@ class Outbox:
 
     def open(self) -> Ledger:
         """Read what is there; from now on any other producer's parcel is noticed."""
+        self._give_up()
         with self._stream.client.pipeline(transaction=True) as pipe:
             pipe.type(self._stream.key)
             pipe.hgetall(PRODUCER)
@@ -104,18 +122,44 @@ class Outbox:
         players = {name: load_player(state) for name, state in self._states.items()}
         return Ledger(players, self._sent, self._history)
 
+    def start(self, parcel: Parcel) -> None:
+        """Begin to send a parcel and leave Redis at it: the caller makes the next one meanwhile.
+
+        A hint only: ``send`` must follow, tells what became of the parcel, and begins anew where this
+        failed. Raises JournalError as ``send`` does.
+        """
+        self._note(parcel)
+        with suppress(redis.RedisError, Overtaken):
+            self._begin(parcel)
+
     def send(self, parcel: Parcel) -> None:
         """Send a parcel, or find that it arrived before. May be repeated; raises Overtaken.
 
         Raises JournalError, too: the parcel was not sent then, or it is, and nobody knows.
         """
         self._note(parcel)
-        with self._stream.client.pipeline(transaction=True) as pipe:
-            pipe.watch(PRODUCER)  # type: ignore[no-untyped-call]
-            # After WATCH the pipeline sends at once: this is the stored token, not a queued command.
-            stored, producer = cast("list[bytes | None]", pipe.hmget(PRODUCER, "token", "producer"))
+        is_sent = False
+        while not is_sent:
+            if self._under_way is None or self._under_way[0] != parcel.token:
+                self._begin(parcel)
+            if self._under_way is None:
+                break  # an earlier attempt arrived
+            with self._under_way[1] as transaction:
+                self._under_way = None
+                # The key changed: another producer, or our own earlier attempt that was long on its way.
+                with suppress(redis.WatchError):
+                    transaction.finish()
+                    is_sent = True
+        self._arrived(parcel)
+
+    def _begin(self, parcel: Parcel) -> None:
+        """Put a parcel under way, unless it arrived before."""
+        self._give_up()
+        transaction = Transaction(self._stream.client)
+        try:
+            stored, producer = transaction.watch(PRODUCER, "token", "producer")
             if stored == parcel.token:
-                return self._arrived(parcel)
+                return
             states, history = parcel.states, parcel.history
             if stored != self._token:
                 is_lost = stored is None or producer == self._name
@@ -128,30 +172,33 @@ class Outbox:
                 log.get("producer").warning(
                     "Redis has lost the players; their states are written again from memory"
                 )
-            pipe.multi()
-            self._stream.queue(pipe, parcel.payloads)
-            if states:
-                pipe.hset(PLAYERS, items=_items(states))
             notes: dict[str, bytes | int] = {
                 "token": parcel.token,
                 "producer": self._name,
                 "sent": self._sent + len(parcel.payloads),
                 **_notes(history),
             }
-            pipe.hset(PRODUCER, items=_items(notes))
-            try:
-                pipe.execute()
-            except redis.WatchError as error:
-                if isinstance(error.__context__, redis.ConnectionError | redis.TimeoutError):
-                    raise  # the line broke, and redis-py says it so: whoever waits for Redis paces this
-                # Either another producer, or our own earlier attempt that was long on its way.
-                return self.send(parcel)
-        return self._arrived(parcel)
+            hashes = [("HSET", PRODUCER, *_items(notes))]
+            if states:
+                hashes.append(("HSET", PLAYERS, *_items(states)))
+            payloads = parcel.payloads
+            transaction.begin(self._stream.packed(payloads), len(payloads), *hashes)
+            self._under_way = parcel.token, transaction
+        finally:
+            if self._under_way is None:
+                transaction.close()
+
+    def _give_up(self) -> None:
+        """Ask no more what became of the parcel under way."""
+        if self._under_way is not None:
+            self._under_way[1].close()
+            self._under_way = None
 
     def _arrived(self, parcel: Parcel) -> None:
+        if self._token != parcel.token:
+            self._sent += len(parcel.payloads)
         self._token = parcel.token
         self._states |= parcel.states
-        self._sent += len(parcel.payloads)
         self._history = parcel.history or self._history
         if self._journal is not None and parcel.payloads:
             self._journal.acknowledged(parcel.token)

@@ -7,7 +7,15 @@ the clock does not drift and nothing is skipped after an outage.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+# A rate that no clock holds back: an event is due as soon as Redis has room for it.
+AS_FAST_AS_IT_GOES: Final = math.inf
 
 
 @dataclass(frozen=True)
@@ -43,3 +51,21 @@ def turn(pace: Pace, number: int, others: int) -> int | None:
         return None
     coles_before = math.floor((number - 1) / pace.rate) + 1
     return (number - coles_before) % others
+
+
+class Round(Generic[T]):
+    """Turns where no rate is kept: the first event of each second is Cole's, the rest goes round."""
+
+    def __init__(self, cole: T, others: Sequence[T]) -> None:
+        self._cole = cole
+        self._others = cycle(others or [cole])
+        self._second: int | None = None
+
+    def take(self, count: int, now_ms: int) -> list[T]:
+        """Who plays the next ``count`` events, all of them due now."""
+        taken: list[T] = []
+        if count and now_ms // 1000 != self._second:
+            self._second = now_ms // 1000
+            taken.append(self._cole)
+        taken += islice(self._others, count - len(taken))
+        return taken

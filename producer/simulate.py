@@ -12,14 +12,25 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Raw
 
-from pipeline.event import INT32_MAX, KARMA_MAX, KARMA_MIN, RANK_BY_KARMA, Action, Event, uuid7
+from pipeline.event import (
+    INT32_MAX,
+    KARMA_MAX,
+    KARMA_MIN,
+    RANK_BY_KARMA,
+    Action,
+    Event,
+    Rank,
+    uuid7,
+)
 from producer import game
 from producer.game import EVIL, GOOD
+from producer.payload import payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -216,6 +227,12 @@ _SPIKE: Final = next(i for i, m in enumerate(game.MISSIONS) if m.name == PLANTED
 
 # --- one thing after the other
 
+# What is made of a deed, from its time, the random bits of its id, and what an event says, in this order.
+Form = Callable[
+    [int, int, str, Action, int, int, int, Rank, "str | None", int, str],
+    T,
+]
+
 
 def step(player: Player, ts_ms: int) -> Event:
     """The next thing this player does, at ts_ms: always possible, forever.
@@ -224,6 +241,42 @@ def step(player: Player, ts_ms: int) -> Event:
     stands still until it has caught up; one set back far is followed, since the time it had shown
     before was wrong and consumers would refuse events from the future.
     """
+    return _act(player, ts_ms, _event)
+
+
+def write(player: Player, ts_ms: int) -> bytes:
+    """``step``, written down at once as it goes onto the stream; several times as fast."""
+    return _act(player, ts_ms, payload)
+
+
+def _event(
+    ts_ms: int,
+    chance: int,
+    player: str,
+    action: Action,
+    xp_delta: int,
+    karma_delta: int,
+    karma_total: int,
+    rank: Rank,
+    energy_source: str | None,
+    seq: int,
+    details: str,
+) -> Event:
+    return Event(
+        id=uuid7(ts_ms, chance),
+        player=player,
+        action=action,
+        xp_delta=xp_delta,
+        karma_delta=karma_delta,
+        karma_total=karma_total,
+        rank=rank,
+        energy_source=energy_source,
+        seq=seq,
+        details=Raw(details.encode()),
+    )
+
+
+def _act(player: Player, ts_ms: int, form: Form[T]) -> T:
     if player.last_ms - SMALL_SETBACK_MS < ts_ms:
         ts_ms = max(ts_ms, player.last_ms)
     player.last_ms = ts_ms
@@ -231,32 +284,32 @@ def step(player: Player, ts_ms: int) -> Event:
     if not player.goal:
         _begin_mission(player)
     if player.energy < PLANTED.low_energy:
-        return _recharge(player, ts_ms, bits)
+        return _recharge(player, ts_ms, bits, form)
     if player.kills == player.choice_at:
-        return _choose(player, ts_ms, bits)
+        return _choose(player, ts_ms, bits, form)
     if player.kills >= player.goal:
-        return _complete(player, ts_ms, bits)
+        return _complete(player, ts_ms, bits, form)
     if player.xp >= player.price:
-        upgrade = _upgrade(player, ts_ms, bits)
+        upgrade = _upgrade(player, ts_ms, bits, form)
         if upgrade is not None:
             return upgrade
     if bits & 0xFFFF < _CIVILIAN_ODDS[player.side]:
-        return _kill_civilian(player, ts_ms, bits)
-    return _kill_enemy(player, ts_ms, bits)
+        return _kill_civilian(player, ts_ms, bits, form)
+    return _kill_enemy(player, ts_ms, bits, form)
 
 
-def _event(
+def _book(
     player: Player,
     ts_ms: int,
     bits: int,
+    form: Form[T],
     action: Action,
-    *,
     more: str,
     xp: int = 0,
     karma: int = 0,
     source: str | None = None,
-) -> Event:
-    """Book the XP and the karma, and write down what happened."""
+) -> T:
+    """Book the XP and the karma, and take down what happened."""
     player.seq = seq = player.seq + 1
     player.xp = balance = player.xp + xp
     before = player.karma
@@ -265,21 +318,22 @@ def _event(
         f'{_OPENINGS[player.mission]}{player.playthrough},"xp":{balance},'
         f'"energy":{player.energy},{more}}}'
     )
-    return Event(
-        id=uuid7(ts_ms, (bits >> 54) << 64 | _draw(player)),
-        player=player.name,
-        action=action,
-        xp_delta=xp,
-        karma_delta=total - before,
-        karma_total=total,
-        rank=RANK_BY_KARMA[total],
-        energy_source=source,
-        seq=seq,
-        details=Raw(details.encode()),
+    return form(
+        ts_ms,
+        bits >> 54 << 64 | _draw(player),
+        player.name,
+        action,
+        xp,
+        total - before,
+        total,
+        RANK_BY_KARMA[total],
+        source,
+        seq,
+        details,
     )
 
 
-def _kill_enemy(player: Player, ts_ms: int, bits: int) -> Event:
+def _kill_enemy(player: Player, ts_ms: int, bits: int, form: Form[T]) -> T:
     foes = _FOES[player.mission]
     foe = foes[(bits >> 16 & 0xFFFF) % len(foes)]
     attack, karma = _attack(player, bits), 0
@@ -289,15 +343,15 @@ def _kill_enemy(player: Player, ts_ms: int, bits: int) -> Event:
     player.energy -= attack.energy
     player.kills += 1
     more = f'"ability":"{attack.name}","enemy":"{foe.name}"'
-    return _event(player, ts_ms, bits, "kill_enemy", more=more, xp=foe.xp, karma=karma)
+    return _book(player, ts_ms, bits, form, "kill_enemy", more, xp=foe.xp, karma=karma)
 
 
-def _kill_civilian(player: Player, ts_ms: int, bits: int) -> Event:
+def _kill_civilian(player: Player, ts_ms: int, bits: int, form: Form[T]) -> T:
     civilian = game.CIVILIANS[(bits >> 16 & 0xFFFF) % len(game.CIVILIANS)]
     attack = _attack(player, bits)
     player.energy -= attack.energy
     more = f'"ability":"{attack.name}","civilian":"{civilian}"'
-    return _event(player, ts_ms, bits, "kill_civilian", more=more, karma=game.KARMA_CIVILIAN)
+    return _book(player, ts_ms, bits, form, "kill_civilian", more, karma=game.KARMA_CIVILIAN)
 
 
 def _attack(player: Player, bits: int) -> game.Attack:
@@ -313,7 +367,7 @@ def _attack(player: Player, bits: int) -> game.Attack:
     return game.BOLT
 
 
-def _recharge(player: Player, ts_ms: int, bits: int) -> Event:
+def _recharge(player: Player, ts_ms: int, bits: int, form: Form[T]) -> T:
     sources = _SOURCES[player.mission][player.side]
     source = sources[(bits >> 16 & 0xFFFF) % len(sources)]
     gain = min(source.energy, game.BATTERY - player.energy)
@@ -321,24 +375,24 @@ def _recharge(player: Player, ts_ms: int, bits: int) -> Event:
     player.recharges += 1
     karma = game.KARMA_DRAIN if source.name == game.DRAIN else 0
     more = f'"gain":{gain}'
-    return _event(player, ts_ms, bits, "recharge", more=more, karma=karma, source=source.name)
+    return _book(player, ts_ms, bits, form, "recharge", more, karma=karma, source=source.name)
 
 
-def _choose(player: Player, ts_ms: int, bits: int) -> Event:
+def _choose(player: Player, ts_ms: int, bits: int, form: Form[T]) -> T:
     choice = _CHOICES[player.mission]
     loyal = bits & 0xFFFF < _LOYAL_ODDS[player.persona]
     side = player.side if loyal else -player.side
     player.choice_at = -1
     chosen = choice.good if side == GOOD else choice.evil
     more = f'"choice":"{choice.name}","chosen":"{chosen}","side":"{_SIDE_NAME[side]}"'
-    return _event(player, ts_ms, bits, "moral_choice", more=more, karma=side * choice.karma)
+    return _book(player, ts_ms, bits, form, "moral_choice", more, karma=side * choice.karma)
 
 
-def _complete(player: Player, ts_ms: int, bits: int) -> Event:
+def _complete(player: Player, ts_ms: int, bits: int, form: Form[T]) -> T:
     mission = game.MISSIONS[player.mission]
     more = f'"kind":"{mission.kind}","kills":{player.kills},"recharges":{player.recharges}'
     karma = player.side * game.KARMA_SIDE_MISSION if mission.kind == "side" else 0
-    event = _event(player, ts_ms, bits, "mission_complete", more=more, xp=mission.xp, karma=karma)
+    done = _book(player, ts_ms, bits, form, "mission_complete", more, xp=mission.xp, karma=karma)
     player.goal = 0
     player.mission += 1
     if player.mission == len(game.MISSIONS):  # the city is saved, or lost: once more from the start
@@ -348,7 +402,7 @@ def _complete(player: Player, ts_ms: int, bits: int) -> Event:
         player.wish = ""
     if not player.wish:  # there was nothing to wish for; a mission later there may be
         player.price = 0
-    return event
+    return done
 
 
 def _begin_mission(player: Player) -> None:
@@ -364,7 +418,7 @@ def _begin_mission(player: Player) -> None:
             player.side = -player.side
 
 
-def _upgrade(player: Player, ts_ms: int, bits: int) -> Event | None:
+def _upgrade(player: Player, ts_ms: int, bits: int, form: Form[T]) -> T | None:
     """Buy what is wished for; None where the wish had to change and costs more than there is."""
     rank = RANK_BY_KARMA[player.karma]
     level = player.abilities.get(player.wish, 0)
@@ -377,7 +431,7 @@ def _upgrade(player: Player, ts_ms: int, bits: int) -> Event | None:
     player.abilities[name] = level + 1
     player.wish, player.price = "", 0
     more = f'"ability":"{name}","level":{level + 1},"price":{price}'
-    return _event(player, ts_ms, bits, "ability_upgrade", more=more, xp=-price)
+    return _book(player, ts_ms, bits, form, "ability_upgrade", more, xp=-price)
 
 
 def _make_wish(player: Player) -> None:
@@ -407,6 +461,17 @@ def history(players: list[Player], until_ms: int) -> Iterator[tuple[Player, Even
     The player is then already in the state after the event: stop anywhere, store the players, load
     them, and a new call gives exactly what was left.
     """
+    return _history(players, until_ms, step)
+
+
+def written_history(players: list[Player], until_ms: int) -> Iterator[tuple[Player, bytes]]:
+    """``history``, each event written down as it goes onto the stream."""
+    return _history(players, until_ms, write)
+
+
+def _history(
+    players: list[Player], until_ms: int, act: Callable[[Player, int], T]
+) -> Iterator[tuple[Player, T]]:
     here = [player for player in players if not player.gone]
     for player in here:  # one that has played live since goes on from there
         player.next_ms = max(player.next_ms, player.last_ms + 1)
@@ -414,28 +479,33 @@ def history(players: list[Player], until_ms: int) -> Iterator[tuple[Player, Even
     heapq.heapify(due)
     while due:
         player = due[0][2]
-        event = advance(player)
+        done = act(player, player.next_ms)
+        _plan_next(player)
         if player.gone or player.next_ms >= until_ms:
             heapq.heappop(due)
         else:
             heapq.heapreplace(due, (player.next_ms, player.name, player))
-        yield player, event
+        yield player, done
 
 
 def advance(player: Player) -> Event:
     """The event due at next_ms. Plans the next one, or sets gone: this player is never seen again."""
     event = step(player, player.next_ms)
+    _plan_next(player)
+    return event
+
+
+def _plan_next(player: Player) -> None:
     bits = _draw(player)
     if player.mission == _SPIKE and _gives_up(player, bits):
         player.gone = player.gave_up = True
-        return event
+        return
     low, high = PLANTED.event_gap_ms
     next_ms = player.last_ms + low + bits % (high - low)
     if next_ms < player.stop_ms:
         player.next_ms = next_ms
     else:
         _plan_return(player)
-    return event
 
 
 def _gives_up(player: Player, bits: int) -> bool:

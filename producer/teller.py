@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import msgspec
+
 from pipeline import log
 from pipeline.event import Event
 from pipeline.metrics import Metric
@@ -27,11 +29,12 @@ class Teller:
         self._due_s = 0.0
         self._told_of_another = False
 
-    def tell(self, events: list[Event]) -> None:
+    def tell(self, payloads: list[bytes]) -> None:
         """Take note of events that Redis has."""
-        self._sent += len(events)
+        self._sent += len(payloads)
         if self._by_event:
-            for event in events:
+            for payload in payloads:
+                event = msgspec.json.decode(payload, type=Event)
                 self._log.info(
                     f"{event.player}: {event.action}",
                     xp=f"{event.xp_delta:+d}",

@@ -16,10 +16,10 @@ from consumer.worker import Worker
 class Saboteur(Worker):
     """A consumer that promises too early."""
 
-    def _finish(self, batch: Batch) -> None:
+    def _begin(self, batch: Batch) -> None:
         if batch.ids:
             self._redis(lambda: self.source.ack(batch.ids))
-        super()._finish(batch)
+        super()._begin(batch)
 
 
 def main() -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from typing import Any, cast
 
 import pytest
 
 from pipeline.event import Event, Window, decode
+from pipeline.stream import PRODUCER
 from tests.acceptance.processes import Launcher, unused_port, wait_until
 from tests.conftest import World
 
@@ -49,6 +51,47 @@ def test_a_high_rate_is_kept_and_the_count_ends_it(world: World, launch: Launche
     for player in {event.player for event in events}:
         of_player = [event.seq for event in events if event.player == player]
         assert of_player == list(range(1, len(of_player) + 1))
+
+
+def test_at_the_rate_max_events_are_due_when_they_are_made(world: World, launch: Launcher) -> None:
+    """No clock holds it back, and still Cole plays once a second, every chain is whole, times are now."""
+    began_ms = time.time_ns() // 1_000_000
+    ran = launch.run(
+        *("infamous", "produce", "--rate", "max", "--count", "60000", "--players", "50"),
+        environment=world.environment,
+    )
+    assert ran.code == 0, ran.text
+    assert "sent=60000" in ran.err
+    events = on_the_stream(world)
+    assert len(events) == len({event.id for event in events}) == 60_000
+    times_ms = [event.ts_ms for event in events]
+    assert times_ms == sorted(times_ms)
+    assert began_ms <= times_ms[0]
+    assert times_ms[-1] <= time.time_ns() // 1_000_000
+    coles = [event.ts_ms // 1000 for event in events if event.player == "Cole MacGrath"]
+    assert coles == sorted({ts_ms // 1000 for ts_ms in times_ms})
+    for player in {event.player for event in events}:
+        of_player = [event.seq for event in events if event.player == player]
+        assert of_player == list(range(1, len(of_player) + 1))
+
+
+def test_max_can_be_stopped(world: World, launch: Launcher) -> None:
+    """A signal ends it as it ends a slow game: what was sent is whole, and the end is said."""
+    producer = launch.start("producer", "--rate", "max", environment=world.environment)
+    wait_until(lambda: world.source.state().entries > 5000, "it plays")
+    ended = producer.end()
+    assert ended.code == 0, ended.text
+    state = world.source.state()
+    assert f"sent={state.entries}" in ended.text
+    assert int(world.client.hget(PRODUCER, "sent") or 0) == state.entries
+
+
+@pytest.mark.parametrize("rate", ["0", "nan", "fast"])
+def test_what_is_no_rate_is_told_in_a_sentence(launch: Launcher, rate: str) -> None:
+    """Whoever mistypes a rate reads what to write instead, and nothing is started."""
+    ran = launch.run("producer", "--rate", rate, environment={})
+    assert ran.code == 2, ran.text
+    assert "give events a second, from 0.001 to 1,000,000, or max." in " ".join(ran.err.split())
 
 
 def test_default_rate_is_coles_one_event_a_second(world: World, launch: Launcher) -> None:

@@ -21,13 +21,14 @@ from structlog.testing import capture_logs
 
 from infamous.audit import audit
 from pipeline import stream
-from pipeline.event import Event
+from pipeline.event import Event, Window, decode
 from pipeline.patience import Stopped, wait_for
 from pipeline.stream import PLAYERS, PRODUCER, Stream
 from producer import history, live
 from producer.history import DAY_MS
 from producer.journal import Ack, Journal, JournalError, Try, read
-from producer.outbox import History, Ledger, Outbox, Overtaken, Parcel, pack
+from producer.outbox import PARCEL_EVENTS, History, Ledger, Outbox, Overtaken, Parcel, pack
+from producer.pace import AS_FAST_AS_IT_GOES
 from producer.simulate import COLE, Player, dump_player, load_player, population, step
 from tests.conftest import World
 from tests.integration.consuming import is_drained, now_ms, until, working
@@ -60,6 +61,11 @@ def outbox(world: World) -> Outbox:
     made = Outbox(world.source)
     made.open()
     return made
+
+
+def read_event(payload: bytes) -> Event:
+    """What a consumer makes of it."""
+    return decode(payload, Window(0, 2**48))
 
 
 def play(players: list[Player], events: int) -> list[Event]:
@@ -167,6 +173,69 @@ def test_a_second_producers_states_survive_a_flush(outbox: Outbox, world: World)
     assert {name: player.seq for name, player in states(world).items()} == {
         player.name: player.seq for player in cast
     }
+
+
+def test_a_parcel_that_was_started_arrives_once(outbox: Outbox, world: World) -> None:
+    """Sending it sees it through; sending it again finds it there."""
+    players = population(SEED, 2, now_ms(), 0)
+    for _ in range(3):
+        before = on_stream(world)
+        parcel = pack(play(players, PARCEL_EVENTS), players)
+        outbox.start(parcel)
+        for _ in range(2):
+            outbox.send(parcel)
+            assert on_stream(world) == before + parcel.payloads
+    assert {player.name: player for player in players} == states(world)
+    assert sent(world) == 3 * PARCEL_EVENTS
+
+
+def test_a_started_parcel_whose_line_breaks_arrives_once(world: World) -> None:
+    """Whether Redis had it by then or not: it is sent again on a new line, and found or repeated whole."""
+    client = stream.connect(world.redis_url)
+    with closing(client):
+        outbox = Outbox(Stream(client, key=world.source.key))
+        outbox.open()
+        players = population(SEED, 2, now_ms(), 0)
+        for _ in range(5):
+            before = on_stream(world)
+            parcel = pack(play(players, PARCEL_EVENTS), players)
+            outbox.start(parcel)
+            world.client.client_kill_filter(_type="normal", skipme=True)
+            send(outbox, parcel)
+            assert on_stream(world) == before + parcel.payloads
+    assert sent(world) == 5 * PARCEL_EVENTS
+
+
+def test_a_started_parcel_is_not_taken_for_another(outbox: Outbox, world: World) -> None:
+    """What became of one says nothing about the next: that one is sent itself."""
+    players = population(SEED, 2, now_ms(), 0)
+    outbox.start(pack(play(players, 4), players))
+    parcel = pack(play(players, 4), players)
+    send(outbox, parcel)
+    assert on_stream(world)[-4:] == parcel.payloads
+
+
+def test_starting_is_no_more_than_a_hint(outbox: Outbox, world: World) -> None:
+    """Where another producer was faster, or Redis refuses, ``start`` keeps still and ``send`` tells."""
+    other = Outbox(world.source)
+    other.open()
+    theirs, ours = population(SEED, 2, now_ms(), 0), population(SEED, 2, now_ms(), 0)
+    parcel, late = pack(play(theirs, 4), theirs), pack(play(ours, 4), ours)
+    other.send(parcel)
+    outbox.start(late)
+    with pytest.raises(Overtaken):
+        outbox.send(late)
+    outbox.open()
+    limit = world.client.config_get("maxmemory")["maxmemory"]
+    world.client.config_set("maxmemory", "1")
+    try:
+        outbox.start(late)
+        with pytest.raises(redis.RedisError) as caught:
+            outbox.send(late)
+    finally:
+        world.client.config_set("maxmemory", str(limit))
+    assert stream.is_temporary(caught.value)
+    assert on_stream(world) == parcel.payloads
 
 
 @pytest.mark.parametrize("is_other_there", [False, True])
@@ -293,19 +362,20 @@ def test_a_dropped_connection_neither_loses_nor_doubles(
     assert len(set(seqs)) == len(seqs) == 10
 
 
-def test_a_live_game_on_a_bad_line(world: World, proxy: Proxy, far: Stream) -> None:
+@pytest.mark.parametrize("rate", [5000.0, AS_FAST_AS_IT_GOES])
+def test_a_live_game_on_a_bad_line(world: World, proxy: Proxy, far: Stream, rate: float) -> None:
     """Drops of both kinds all along: every event once, in one chain a player."""
     outbox = Outbox(far)
     outbox.open()
     proxy.drops = ["reply", "request", "reply", "reply", "request"]
-    told: list[Event] = []
+    told: list[bytes] = []
     with capture_logs():
-        count = play_live(outbox, count=400, told=told.extend)
-    assert count == 400
-    assert [json.loads(raw)["id"] for raw in on_stream(world)] == [str(e.id) for e in told]
-    assert sent(world) == 400
+        count = play_live(outbox, count=4000, rate=rate, told=told.extend)
+    assert count == 4000
+    assert on_stream(world) == told
+    assert sent(world) == 4000
     assert proxy.drops == []
-    consume_and_audit(world, rows=400)
+    consume_and_audit(world, rows=4000)
 
 
 # --- the journal
@@ -422,7 +492,7 @@ def play_live(
     count: int,
     size: int = 5,
     rate: float = 5000.0,
-    told: Callable[[list[Event]], None] = lambda _: None,
+    told: Callable[[list[bytes]], None] = lambda _: None,
 ) -> int:
     """A live game as ``python -m producer`` wires it."""
 
@@ -445,13 +515,14 @@ def consume_and_audit(world: World, *, rows: int) -> None:
 
 def test_count_and_told_are_exact(world: World) -> None:
     """So many events, no more, each told once when Redis has it."""
-    told: list[Event] = []
+    told: list[bytes] = []
     assert play_live(Outbox(world.source), count=137, told=told.extend) == 137
     assert len(on_stream(world)) == sent(world) == len(told) == 137
     assert play_live(Outbox(world.source), count=0) == 0
 
 
-def test_two_live_producers_never_fork_a_chain(world: World) -> None:
+@pytest.mark.parametrize("rate", [5000.0, AS_FAST_AS_IT_GOES])
+def test_two_live_producers_never_fork_a_chain(world: World, rate: float) -> None:
     """Both play the same players at full speed; each takes up the other's states, no seq comes twice."""
     clients = [stream.connect(world.redis_url) for _ in range(2)]
     failed: list[BaseException] = []
@@ -459,7 +530,7 @@ def test_two_live_producers_never_fork_a_chain(world: World) -> None:
 
     def produce(client: redis.Redis) -> None:
         try:
-            counts.append(play_live(Outbox(Stream(client)), count=1500))
+            counts.append(play_live(Outbox(Stream(client)), count=1500, rate=rate))
         except BaseException as error:  # told below
             failed.append(error)
 
@@ -501,11 +572,11 @@ def test_a_restart_goes_on_from_the_last_event(world: World) -> None:
 def test_a_flush_in_the_middle_forks_no_chain(world: World) -> None:
     """Redis loses everything twice while the game runs, and a producer restarts after it: one chain."""
     flushes = {200: True, 500: True}
-    told: list[Event] = []
+    told: list[bytes] = []
     stored: list[int] = []
 
-    def tell(events: list[Event]) -> None:
-        told.extend(events)
+    def tell(payloads: list[bytes]) -> None:
+        told.extend(payloads)
         for at in [at for at in flushes if len(told) >= at]:
             del flushes[at]
             until(lambda: world.count("game_events") == len(told), "what was sent so far")
@@ -647,9 +718,9 @@ def test_stopping_before_the_first_parcel_sends_nothing(world: World) -> None:
 def test_a_slow_game_keeps_its_pace(world: World) -> None:
     """Live events bear the times at which they were due, the rate apart, whatever sending took."""
     began_s = time.time()
-    told: list[Event] = []
+    told: list[bytes] = []
     play_live(Outbox(world.source), count=21, size=1, rate=40.0, told=told.extend)
     assert time.time() - began_s > 0.45
-    gaps = [later.ts_ms - earlier.ts_ms for earlier, later in pairwise(told)]
+    gaps = [later.ts_ms - earlier.ts_ms for earlier, later in pairwise(map(read_event, told))]
     assert all(20 <= gap <= 30 for gap in gaps), gaps
     assert len(on_stream(world)) == 21

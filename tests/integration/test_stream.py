@@ -446,3 +446,21 @@ def test_out_of_memory_is_temporary(bare: Stream) -> None:
         bare.client.config_set("maxmemory", str(before))
     assert stream.is_temporary(caught.value)
     assert len(bare.append([b"x"])) == 1
+
+
+def test_a_redis_that_fills_up_within_a_transaction_is_waited_for(source: Stream) -> None:
+    """EXEC is refused in other words than a command is, and a producer must not end for it."""
+    client, limit = source.client, source.client.config_get("maxmemory")["maxmemory"]
+    with redis.Redis(
+        connection_pool=client.connection_pool, single_connection_client=True
+    ) as single:
+        single.execute_command("MULTI")
+        single.execute_command("XADD", source.key, "*", "event", "x")
+        client.config_set("maxmemory", "1")
+        try:
+            with pytest.raises(redis.ResponseError) as caught:
+                single.execute_command("EXEC")
+        finally:
+            client.config_set("maxmemory", str(limit))
+    assert stream.is_temporary(caught.value)
+    assert source.state().entries == 0

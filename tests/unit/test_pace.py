@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.pace import Pace, turn
+from producer.pace import Pace, Round, turn
 
 RATES = [0.001, 0.3, 1.0, 1.5, 2.0, 3.0, 7.3, 49.0, 100.0, 333.3, 5000.0]
 
@@ -78,3 +78,29 @@ def test_alone_cole_plays_everything() -> None:
     """With a population of one there is nobody else's turn, at any rate."""
     pace = Pace(50.0, 0.0)
     assert all(turn(pace, number, 0) is None for number in range(500))
+
+
+@given(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 900)), max_size=30))
+def test_without_a_rate_the_first_event_of_a_second_is_coles(
+    parcels: list[tuple[int, int]],
+) -> None:
+    """However events fall into parcels: Cole opens each second, the others follow, none skipped."""
+    turns, now_ms = Round(-1, range(7)), 0
+    coles_seconds: list[int] = []
+    others: list[int] = []
+    seconds: list[int] = []
+    for count, gap_ms in parcels:
+        now_ms += gap_ms
+        taken = turns.take(count, now_ms)
+        assert len(taken) == count
+        assert -1 not in taken[1:]
+        seconds += [now_ms // 1000] * bool(count)
+        coles_seconds += [now_ms // 1000] * taken.count(-1)
+        others += [player for player in taken if player != -1]
+    assert coles_seconds == sorted(set(seconds))
+    assert others == [n % 7 for n in range(len(others))]
+
+
+def test_without_a_rate_cole_alone_plays_everything() -> None:
+    """With a population of one there is nobody else's turn."""
+    assert Round("Cole", []).take(3, 5) == ["Cole"] * 3

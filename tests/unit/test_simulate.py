@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.event import (
+    ACTIONS,
     MAX_PLAYER_CHARS,
     RANK_BY_KARMA,
     Event,
@@ -38,6 +39,8 @@ from producer.simulate import (
     player_name,
     population,
     step,
+    write,
+    written_history,
 )
 
 if TYPE_CHECKING:
@@ -162,6 +165,45 @@ def test_importing_it_reaches_no_server_library() -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
     assert not {"random", "secrets", "socket"} & set(loaded.stdout.split())
+
+
+# --- as it goes onto the stream
+
+
+def test_events_are_written_as_the_encoder_writes_them() -> None:
+    """The fast way to the stream and the plain one give the same bytes, whatever happens and whenever."""
+    ours, plain = population(11, 5, START_MS, 0), population(11, 5, START_MS, 0)
+    actions: Counter[str] = Counter()
+    karma: set[bool] = set()
+    ts_ms = START_MS - 500
+    for number in range(20_000):
+        # Through hours, days and the end of a year; now and then at a full second.
+        ts_ms += (0, 1, 999, 500, 61_007, 3_600_001)[number % 6]
+        event = step(plain[number % 5], ts_ms)
+        assert write(ours[number % 5], ts_ms) == encode(event)
+        actions[event.action] += 1
+        karma.add(event.karma_delta < 0)
+    assert ours == plain
+    assert set(actions) == set(ACTIONS)
+    assert min(actions.values()) >= 10
+    assert karma == {True, False}
+
+
+@pytest.mark.parametrize("ts_ms", [0, 1, 999, 1000, 951_782_399_999, 951_782_400_000, 2**47])
+def test_any_time_is_written_as_the_encoder_writes_it(ts_ms: int) -> None:
+    """A clock at either end of the calendar, or about a leap day, makes no difference."""
+    (ours,), (plain,) = population(1, 1, ts_ms, 0), population(1, 1, ts_ms, 0)
+    assert write(ours, ts_ms) == encode(step(plain, ts_ms))
+
+
+def test_the_written_history_is_the_history() -> None:
+    """What is sent of the past, and what the truth is counted from, are the same events."""
+    until_ms = START_MS + 3 * DAY_MS
+    ours, plain = population(3, 10, START_MS, 3), population(3, 10, START_MS, 3)
+    written = [(p.name, payload) for p, payload in written_history(ours, until_ms)]
+    assert written == [(p.name, encode(event)) for p, event in history(plain, until_ms)]
+    assert len(written) > 500
+    assert ours == plain
 
 
 # --- the population
