@@ -36,6 +36,7 @@ T = TypeVar("T")
 _DAY_MS: Final = 86_400_000
 # The quarantine keeps this much of an entry; an event has at most a sixteenth of it.
 QUARANTINE_BYTES: Final = 1024 * 1024
+_QUARANTINE_ROWS: Final = 500
 
 # psycopg2 counts these two among the programming faults: a transaction ended because its owner was
 # frozen in the middle of it, and a server that is a standby until a failover is over.
@@ -422,6 +423,8 @@ def _quarantine(cursor: Cursor, refusals: Sequence[Refusal]) -> None:
         for key in sorted(seen)
     ]
     if values:
-        # Few a statement: each may hold a megabyte, which is sent as two of text.
-        execute_values(cursor, INSERT_QUARANTINE, values, page_size=10)
+        # As many a statement as fit: each may hold a megabyte, which is sent as two of text.
+        largest = max(len(raw) for _, raw, *_ in values)
+        page_size = max(1, min(_QUARANTINE_ROWS, 10 * QUARANTINE_BYTES // max(1, largest)))
+        execute_values(cursor, INSERT_QUARANTINE, values, page_size=page_size)
         failpoint.reached("in_quarantine")

@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import math
 import re
+from bisect import bisect
 from collections.abc import Iterator, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import accumulate
 from typing import Annotated, Any, Final, Literal, cast, get_args
 from uuid import UUID
 
@@ -184,10 +186,10 @@ _decode_typed: Final = msgspec.json.Decoder(Event).decode
 # Of an id, the bits that say version 7 and the variant, and how they must stand.
 _UUID7_MASK: Final = 0xF << 76 | 0b11 << 62
 _UUID7_BITS: Final = 7 << 76 | 0b10 << 62
-# What the typed pass lets through where it must not: an escaped NUL in a text, and a time whose digits past
-# the sixth it rounds, so that .1229996 came out as .123000, one millisecond too many.
-_ODD: Final = re.compile(rb"\\u0000|\.\d{3}999[5-9]")
-_ODD_FRACTION: Final = re.compile(rb"\.\d{3}999[5-9]")
+# A time whose digits past the sixth the typed pass rounds: .1229996 came out as .123000, one millisecond too
+# many.
+_ROUNDED: Final = re.compile(rb"\.\d{3}999[5-9]")
+_ESCAPED_NUL: Final = re.compile(rb"\\u0000")
 
 
 def decode(payload: bytes, window: Window, drift: MutableMapping[str, int] | None = None) -> Event:
@@ -202,12 +204,10 @@ def decode_all(
     payloads: Sequence[bytes], window: Window, drift: MutableMapping[str, int] | None = None
 ) -> list[Event | Refused]:
     """The event in each payload, or why it is none, in their order; far faster than one by one."""
-    # What nearly no payload has is looked for in all of them at once.
-    blob = b"\0".join(payloads)
-    may_be_odd = b"\\" in blob or _ODD_FRACTION.search(blob) is not None
+    odd = _odd_places(payloads)
     oldest_ms, newest_ms, ranks = window.oldest_ms, window.newest_ms, RANK_BY_KARMA
     events: list[Event | None] = []
-    for payload in payloads:
+    for place, payload in enumerate(payloads):
         try:
             event = _decode_typed(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -224,7 +224,7 @@ def decode_all(
             and (event.xp_delta >= 0 or event.action == "ability_upgrade")
             and (event.energy_source is None or event.action == "recharge")
             and len(payload) <= MAX_EVENT_BYTES
-            and not (may_be_odd and _ODD.search(payload))
+            and place not in odd
         )
         events.append(event if is_sound else None)
     _drop_odd_details(events)
@@ -232,6 +232,19 @@ def decode_all(
         _look_closely(payload, window, drift) if event is None else event
         for payload, event in zip(payloads, events, strict=True)
     ]
+
+
+def _odd_places(payloads: Sequence[bytes]) -> set[int]:
+    """Where the payloads stand that hold what the typed pass lets through and must not."""
+    # Nearly no payload does: looked for in all of them at once, it takes a tenth of the time.
+    blob = b"\0".join(payloads)
+    found = [match.start() for match in _ROUNDED.finditer(blob)]
+    if b"\\" in blob:
+        found += [match.start() for match in _ESCAPED_NUL.finditer(blob)]
+    if not found:
+        return set()
+    ends = list(accumulate([len(payload) + 1 for payload in payloads]))
+    return {bisect(ends, start) for start in found}
 
 
 def _look_closely(
@@ -256,6 +269,7 @@ _EXPONENT_SHAPE: Final = bytes.maketrans(b"123456789.E", b"0000000000e")
 # A number with this many digits in a row may be too large for the database, as one with an exponent may.
 _MANY_DIGITS: Final = 300
 _DIGIT_RUN: Final = re.compile(rb"[0-9]{%d}" % _MANY_DIGITS)
+_HANDFUL: Final = 50
 # An escaped NUL, or half a pair of surrogates.
 _ODD_ESCAPE: Final = re.compile(rb"\\u(?:0000|[dD])")
 
@@ -264,11 +278,14 @@ def _drop_odd_details(events: list[Event | None]) -> None:
     """Put None in the place of each event whose details are not plainly storable."""
     places = [place for place, event in enumerate(events) if event is not None]
     texts = details_of([event for event in events if event is not None])
-    if len(texts) == len(places) and _are_plain(texts):
-        return
-    for place, text in zip(places, texts, strict=True):
-        if not _is_plain(text):
-            events[place] = None
+    # By the handful: one that is odd sends its neighbours the slower way as well.
+    for first in range(0, len(places), _HANDFUL):
+        handful = texts[first : first + _HANDFUL]
+        if _are_plain(handful):
+            continue
+        for place, text in zip(places[first : first + _HANDFUL], handful, strict=True):
+            if not _is_plain(text):
+                events[place] = None
 
 
 def _are_plain(texts: list[bytes]) -> bool:
@@ -291,7 +308,7 @@ def _is_plain(details: bytes) -> bool:
         details.startswith(b"{")
         and len(details) <= MAX_DETAILS_BYTES
         and (details.isascii() or _is_utf8(details))
-        and _ODD_ESCAPE.search(details) is None
+        and (b"\\u" not in details or _ODD_ESCAPE.search(details) is None)
         and details.count(b"{") + details.count(b"[") < MAX_DEPTH
         and b"0e" not in details.translate(_EXPONENT_SHAPE)
         and (len(details) < _MANY_DIGITS or _DIGIT_RUN.search(details) is None)
