@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup up prove test lint format lock clean
+.PHONY: help setup up prove bench test lint format lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -36,6 +36,9 @@ up: setup  ## the whole pipeline on this machine, on servers of its own where no
 
 prove: setup  ## ill-treat a pipeline of its own for a minute and account for every event
 	@exec $(BIN)/infamous prove $(ARGS)
+
+bench: setup  ## how fast it is on this machine, beside the servers' own limits; ARGS="--quick": two minutes
+	@exec $(BIN)/python -P -m bench $(ARGS)
 
 test: $(VENV)/.dev  ## all tests, against real servers that they start themselves
 	$(BIN)/python -m pytest $(ARGS)

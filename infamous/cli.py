@@ -241,6 +241,16 @@ def prove(
     raise SystemExit(0 if outcome.is_proven else 1)
 
 
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def bench(context: typer.Context) -> None:
+    """Measure how fast the pipeline is here, beside its servers' own limits: `bench --help` tells more."""
+    # The bench stands above this command line and imports from it, so it is a program of its own.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "bench", *context.args])  # noqa: S606
+
+
 def main() -> None:
     """Run the command; whatever is wrong is told in a sentence."""
     try:

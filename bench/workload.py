@@ -1,0 +1,78 @@
+"""The workload: a seed and a size flow in, simulated events and the entries that carry them flow out. Pure.
+
+Events are spread evenly over the hour before a moment, in the order of their time, and dealt to the
+players in turn.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from infamous.prove.poison import made
+from pipeline.event import Event, Reason, encode
+from pipeline.stream import FIELD
+from producer.simulate import history, population, step
+
+HOUR_MS: Final = 3_600_000
+PLAYERS: Final = 1000
+# As many rows as a consumer stores at once (settings.py).
+BATCH_ROWS: Final = 5000
+
+DAY_MS: Final = 24 * HOUR_MS
+
+_REFUSED_EVERY: Final = 100
+# What a player of the game does in a month, at the least.
+_EVENTS_A_MONTH: Final = 600
+# What only a database with one more constraint refuses is an event like any other here.
+_REASONS: Final = tuple(reason for reason in Reason if reason is not Reason.DATABASE)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Entries that a consumer has to deal with."""
+
+    name: str
+    # Without those that are to be refused.
+    events: Sequence[Event]
+    # Names and values in turn, as XADD takes them.
+    entries: Sequence[tuple[bytes, ...]]
+
+
+def clean(name: str, count: int, until_ms: int, *, players: int = PLAYERS) -> Workload:
+    """Nothing but events, all different."""
+    events = list(simulated(count, until_ms - HOUR_MS, until_ms, players=players))
+    return Workload(name, events, [(FIELD, encode(event)) for event in events])
+
+
+def partly_refused(name: str, clean_one: Workload, until_ms: int) -> Workload:
+    """The same, but every hundredth is an entry to be refused, for each reason in its turn."""
+    rng = random.Random(1)  # noqa: S311  # nothing secret
+    events, entries = [], []
+    for number, (event, entry) in enumerate(zip(clean_one.events, clean_one.entries, strict=True)):
+        if number % _REFUSED_EVERY:
+            events.append(event)
+            entries.append(entry)
+        else:
+            turn, place = divmod(number // _REFUSED_EVERY, len(_REASONS))
+            entries.append(made(_REASONS[place], turn, rng, until_ms).fields)
+    return Workload(name, events, entries)
+
+
+def simulated(
+    count: int, from_ms: int, to_ms: int, *, players: int = PLAYERS, seed: int = 1
+) -> Iterator[Event]:
+    """So many events of the game, spread evenly over a time."""
+    cast = population(seed, players, from_ms, 0)
+    for number in range(count):
+        yield step(cast[number % players], from_ms + number * (to_ms - from_ms) // count)
+
+
+def month(rows: int, to_ms: int) -> Iterator[Event]:
+    """So many events of thirty days before a moment as the game plays them: players come and leave."""
+    from_ms = to_ms - 30 * DAY_MS
+    cast = population(1, rows // _EVENTS_A_MONTH + 1, from_ms, 30)
+    return islice((event for _, event in history(cast, to_ms)), rows)
