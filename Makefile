@@ -37,7 +37,14 @@ up: setup  ## the whole pipeline on this machine, on servers of its own where no
 prove: setup  ## ill-treat a pipeline of its own for a minute and account for every event
 	@exec $(BIN)/infamous prove $(ARGS)
 
-bench: setup  ## how fast it is on this machine, beside the servers' own limits; ARGS="--quick": two minutes
+# Other people's ways of doing the same, in an environment of their own; only when asked for.
+bench/.venv/.peers: bench/requirements-peers.txt | $(BIN)/python
+	@echo "Installing what is measured beside us into bench/.venv/ ..."
+	@$(BIN)/python -m venv bench/.venv
+	@bench/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r bench/requirements-peers.txt
+	@touch $@
+
+bench: setup $(if $(findstring --peers,$(ARGS)),bench/.venv/.peers)  ## how fast it is on this machine, beside the servers' own limits; ARGS="--quick": two minutes
 	@exec $(BIN)/python -P -m bench $(ARGS)
 
 test: $(VENV)/.dev  ## all tests, against real servers that they start themselves
@@ -62,4 +69,4 @@ lock: $(VENV)/.dev  ## resolve the requirements again
 	$(LOCK) --upgrade --group dev --constraint requirements.txt --output-file requirements-dev.txt
 
 clean:  ## remove the environment and caches; the data folder .infamous/ stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	rm -rf $(VENV) bench/.venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

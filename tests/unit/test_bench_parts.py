@@ -53,8 +53,9 @@ def test_the_packed_command_is_the_one_a_producer_sends() -> None:
 
 def test_own_cpu_and_memory_are_seen() -> None:
     """The numbers of /proc are in the right columns and units."""
+    while min(os.times()[:2]) < 0.05:  # else one column could not be told from another
+        proc.resident_bytes(os.getpid())
     user_s, system_s, *_ = os.times()
-    assert min(user_s, system_s) >= 0.02, "too little to tell one column from another"
     assert abs(proc.cpu_s(os.getpid()) - user_s - system_s) < 0.015
     assert 10e6 < proc.resident_bytes(os.getpid()) < 4e9
 
