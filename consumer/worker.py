@@ -78,6 +78,8 @@ class Worker:
         self._claim_start = stream.FIRST
         self._claim_due_s = self._look_due_s = self._bury_due_s = 0.0
         self._storing: _Storing | None = None
+        # The one before, stored and not acknowledged yet.
+        self._stored: Batch | None = None
         # Nothing more waits behind this entry, as far as is known.
         self._read_to: bytes | None = None
         self._gather_until_s = 0.0
@@ -121,30 +123,40 @@ class Worker:
             self.tally.report(now_s=None)
 
     def _begin(self, batch: Batch) -> None:
-        """Begin to store a batch, once the one before it is stored and acknowledged."""
-        self._finish()
+        """Begin to store a batch once the one before it is stored, which is acknowledged meanwhile."""
+        rows = load.rows_of(batch)
+        self._collect()
         if not batch.ids:
-            return
+            return self._acknowledge()
         self.tally.refused(batch)
         if self.quarantine_limit is not None and self.tally.flood.recent > self.quarantine_limit:
             self.tally.flooded()
             self._note()
             raise Flooded(batch)
-        rows, notes = load.rows_of(batch), self.tally.notes()
-        store = partial(self.loader.store, batch, notes, rows)
+        store = partial(self.loader.store, batch, self.tally.notes(), rows)
         stored = self._beside.submit(self._postgres, store)
         self._storing = _Storing(batch, time.monotonic(), stored)
+        return self._acknowledge()
 
     def _finish(self) -> None:
         """COMMIT, then XACK. Both may be repeated, and a crash between them repeats both."""
-        if self._storing is None:
-            return
-        batch, stored = self._storing.batch, self._storing.stored.result()
-        failpoint.reached("after_commit")
-        self.tally.add(stored, batch, time.monotonic() - self._storing.began_s)
-        self._redis(lambda: self.source.ack(batch.ids))
-        self._storing = None
-        failpoint.reached("after_ack")
+        self._collect()
+        self._acknowledge()
+
+    def _collect(self) -> None:
+        if self._storing is not None:
+            batch, stored = self._storing.batch, self._storing.stored.result()
+            took_s = time.monotonic() - self._storing.began_s
+            self._storing, self._stored = None, batch
+            failpoint.reached("after_commit")
+            self.tally.add(stored, batch, took_s)
+
+    def _acknowledge(self) -> None:
+        if self._stored is not None:
+            ids = self._stored.ids
+            self._redis(lambda: self.source.ack(ids))
+            self._stored = None
+            failpoint.reached("after_ack")
 
     def _rest(self) -> Batch:
         """What was read ahead when the loop ended."""
@@ -155,7 +167,8 @@ class Worker:
         return batch
 
     def _in_hand(self, batch: Batch) -> int:
-        return len(batch.ids) + (len(self._storing.batch.ids) if self._storing else 0)
+        storing = None if self._storing is None else self._storing.batch
+        return sum(len(one.ids) for one in (batch, storing, self._stored) if one is not None)
 
     def _let_go(self) -> None:
         """See the thread beside off. After an error it must not wait for a server any longer."""
