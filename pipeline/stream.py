@@ -228,11 +228,6 @@ class Stream:
             transaction.begin(self.packed(taken), len(taken))
             return transaction.finish()
 
-    def queue(self, pipe: redis.client.Pipeline, payloads: Iterable[bytes]) -> None:
-        """The same into a pipeline of the caller's."""
-        for payload in payloads:
-            pipe.execute_command("XADD", self.key, "*", FIELD, payload)  # type: ignore[no-untyped-call]
-
     def packed(self, payloads: Iterable[bytes]) -> bytes:
         """The same as it goes over the wire, for a Transaction of the caller's."""
         key = self.key.encode()

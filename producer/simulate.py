@@ -245,7 +245,7 @@ def step(player: Player, ts_ms: int) -> Event:
 
 
 def write(player: Player, ts_ms: int) -> bytes:
-    """``step``, written down at once as it goes onto the stream; several times as fast."""
+    """``step``, written down at once as it goes onto the stream: half as fast again as to encode it."""
     return _act(player, ts_ms, payload)
 
 

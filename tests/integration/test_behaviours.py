@@ -302,7 +302,8 @@ def test_a_loss_under_a_waiting_reader_is_told(world: World) -> None:
     with capture_logs() as logs, working(world) as working_one:
         until(lambda: world.client.info("clients")["blocked_clients"], "the reader to wait")
         with world.client.pipeline(transaction=True) as pipe:
-            world.source.queue(pipe, good(50))
+            for payload in good(50):
+                pipe.xadd(world.source.key, {stream.FIELD: payload})
             pipe.xtrim(world.source.key, maxlen=5, approximate=False)
             pipe.execute()
         until(lambda: world.count("game_events") == 5, "what is left to be stored")

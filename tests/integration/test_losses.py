@@ -34,7 +34,8 @@ def source(world: World) -> Stream:
 def lose(source: Stream, lost: int, left: int) -> None:
     """Add entries of which so many are trimmed before anyone reads them, all in one breath."""
     with source.client.pipeline(transaction=True) as pipe:
-        source.queue(pipe, [b"x"] * (lost + left))
+        for _ in range(lost + left):
+            pipe.xadd(source.key, {stream.FIELD: b"x"})
         pipe.xtrim(source.key, maxlen=left, approximate=False)
         pipe.execute()
 
