@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from pipeline.stream import FIELD, STREAM
+from pipeline.entry import Form
+from pipeline.stream import STREAM
 
 _CHUNK_BYTES: Final = 1 << 18
 _SILENT_S: Final = 10.0
@@ -19,7 +20,7 @@ _SILENT_S: Final = 10.0
 
 def packed(payload: bytes) -> bytes:
     """One command as it goes over the wire. Pure."""
-    words = (b"XADD", STREAM.encode(), b"*", FIELD, payload)
+    words = (b"XADD", STREAM.encode(), b"*", Form.EVENT.value, payload)
     parts = [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
     return b"*%d\r\n" % len(words) + b"".join(parts)
 

@@ -13,8 +13,8 @@ from itertools import islice
 from typing import Final
 
 from infamous.prove.poison import made
+from pipeline.entry import Form
 from pipeline.event import Event, Reason, encode
-from pipeline.stream import FIELD
 from producer.simulate import history, population, step
 
 HOUR_MS: Final = 3_600_000
@@ -45,7 +45,7 @@ class Workload:
 def clean(name: str, count: int, until_ms: int, *, players: int = PLAYERS) -> Workload:
     """Nothing but events, all different."""
     events = list(simulated(count, until_ms - HOUR_MS, until_ms, players=players))
-    return Workload(name, events, [(FIELD, encode(event)) for event in events])
+    return Workload(name, events, [(Form.EVENT.value, encode(event)) for event in events])
 
 
 def partly_refused(name: str, clean_one: Workload, until_ms: int) -> Workload:

@@ -1,16 +1,19 @@
-"""A batch: entries flow in by the page, and it says when it is time to store them. Pure: no clock."""
+"""A batch: entries flow in by the page, the events they carry are looked at, and it says when it is time to
+store them. Pure: no clock.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
-from pipeline.event import MAX_EVENT_BYTES, Entry, Event, Reason, Refused, Window, decode_all
+from pipeline.entry import MAX_ARRAY_BYTES, Entry, Form, split
+from pipeline.event import Event, Reason, Refused, Window, decode_all
 
 _FOREIGN: Final = Refused(
-    Reason.NOT_AN_EVENT_ENTRY, "the entry has other fields than the one named event"
+    Reason.NOT_AN_EVENT_ENTRY, "the entry has other fields than the one named event, or events"
 )
 
 
@@ -21,13 +24,25 @@ class Limits:
     rows: int
     bytes: int
     age_s: float
-    # Entries asked for at once: past a thousand a longer reply costs more than a second request.
+    # Events asked for at once: past a thousand a longer reply costs more than a second request.
     read: int = 1000
 
 
 @dataclass(frozen=True)
+class Mean:
+    """What an entry carries on average."""
+
+    bytes: float
+    events: float
+
+
+# Before any was seen: the most that one of ours may take.
+_UNSEEN: Final = Mean(MAX_ARRAY_BYTES, 1.0)
+
+
+@dataclass(frozen=True)
 class Refusal:
-    """An entry that goes to the quarantine, and why."""
+    """What goes to the quarantine, and why: an event that is none, or a whole entry."""
 
     entry: Entry
     reason: Reason
@@ -42,14 +57,13 @@ class Batch:
     """
 
     limits: Limits
-    # What an entry takes, until this batch has seen one: as much as an event may take, or what the batch
-    # before this one saw.
-    expected_bytes: float = MAX_EVENT_BYTES
+    # What an entry carries until this batch has seen one: what those of the batch before this one did.
+    expected: Mean = _UNSEEN
     ids: list[bytes] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     sources: list[Entry] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
-    # Where the refused stood among the ids.
+    # How many events were looked at before each of the refused.
     refused_at: list[int] = field(default_factory=list)
     # Unknown keys of accepted events, by name: the senders' schema drifts from ours.
     drift: Counter[str] = field(default_factory=Counter)
@@ -57,22 +71,49 @@ class Batch:
     # The moment the first entry came, on the caller's monotonic clock.
     opened_s: float | None = None
 
+    @property
+    def taken(self) -> int:
+        """Events, and what should have been some, that came so far."""
+        return len(self.events) + len(self.refusals)
+
     def take(self, entries: Sequence[Entry], window: Window, now_s: float) -> None:
-        """Add entries: each an event if it is one, a refusal if not. Never raises on what they hold."""
+        """Add entries: each event if it is one, a refusal if not. Never raises on what they hold."""
         if self.opened_s is None and entries:
             self.opened_s = now_s
-        first = len(self.ids)
         self.ids += [entry.id for entry in entries]
         self.size_bytes += sum([len(entry.payload) for entry in entries])
+        if any(entry.form is not Form.EVENT for entry in entries):
+            entries = self._unpacked(entries)
         answers = decode_all([entry.payload for entry in entries], window, self.drift)
-        for place, entry in enumerate(entries):
-            answer = answers[place] if entry.is_event else _FOREIGN
+        if Refused not in set(map(type, answers)):
+            self.events += cast("list[Event]", answers)
+            self.sources += entries
+            return
+        for entry, answer in zip(entries, answers, strict=True):
             if isinstance(answer, Refused):
-                self.refusals.append(Refusal(entry, answer.reason, answer.detail))
-                self.refused_at.append(first + place)
+                self._refuse(entry, answer)
             else:
                 self.events.append(answer)
                 self.sources.append(entry)
+
+    def _unpacked(self, entries: Sequence[Entry]) -> list[Entry]:
+        """One for each event that the entries carry; those that carry none are refused."""
+        unpacked: list[Entry] = []
+        for entry in entries:
+            if entry.form is Form.EVENT:
+                unpacked.append(entry)
+            elif entry.form is Form.FOREIGN:
+                self._refuse(entry, _FOREIGN)
+            else:
+                try:
+                    unpacked += [Entry(entry.id, payload) for payload in split(entry.payload)]
+                except Refused as refused:
+                    self._refuse(entry, refused)
+        return unpacked
+
+    def _refuse(self, entry: Entry, refused: Refused) -> None:
+        self.refused_at.append(self.taken)
+        self.refusals.append(Refusal(entry, refused.reason, refused.detail))
 
     def is_due(self, now_s: float, *, is_drained: bool) -> bool:
         """Whether to store now: it is full, or its first entry is old, or nothing more waits."""
@@ -80,7 +121,7 @@ class Batch:
             return False
         return (
             is_drained
-            or len(self.ids) >= self.limits.rows
+            or self.taken >= self.limits.rows
             or self.size_bytes >= self.limits.bytes
             or now_s - self.opened_s >= self.limits.age_s
         )
@@ -90,14 +131,17 @@ class Batch:
 
         Where those fill this batch, it is how many the next one may have.
         """
-        rows = self.limits.rows - len(self.ids) - coming
-        size_bytes = self.limits.bytes - self.size_bytes - coming * self.mean_bytes()
+        one = self.mean()
+        rows = self.limits.rows - self.taken - coming * one.events
+        size_bytes = self.limits.bytes - self.size_bytes - coming * one.bytes
         if rows <= 0:
             rows = self.limits.rows
         if size_bytes <= 0:
             size_bytes = self.limits.bytes
-        return max(1, min(self.limits.read, rows, int(size_bytes / max(self.mean_bytes(), 1.0))))
+        return max(1, int(min(min(self.limits.read, rows) / one.events, size_bytes / one.bytes)))
 
-    def mean_bytes(self) -> float:
-        """What an entry of this batch takes."""
-        return self.size_bytes / len(self.ids) if self.ids else self.expected_bytes
+    def mean(self) -> Mean:
+        """What an entry of this batch carries."""
+        if not self.ids:
+            return self.expected
+        return Mean(max(self.size_bytes / len(self.ids), 1.0), max(self.taken / len(self.ids), 1.0))

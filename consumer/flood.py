@@ -1,4 +1,4 @@
-"""The flood: which entries were refused flows in, whether bad ones flood the stream flows out. Pure."""
+"""The flood: which events were refused flows in, whether bad ones flood the stream flows out. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ALARM: Final = 100
 
 
 class Flood:
-    """Counts the refused among the last ten thousand entries."""
+    """Counts the refused among the last ten thousand events."""
 
     window: Final = WINDOW
 
@@ -20,10 +20,10 @@ class Flood:
         self._seen = 0
         self._refused: deque[int] = deque()
 
-    def add(self, entries: int, refused: Iterable[int]) -> None:
-        """A batch of so many entries, of which those at these places, in ascending order, were refused."""
+    def add(self, events: int, refused: Iterable[int]) -> None:
+        """A batch of so many events, of which those at these places, in ascending order, were refused."""
         self._refused.extend(self._seen + place for place in refused)
-        self._seen += entries
+        self._seen += events
         while self._refused and self._refused[0] < self._seen - WINDOW:
             self._refused.popleft()
 

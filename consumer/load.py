@@ -28,7 +28,8 @@ from consumer.cutoff import Cutoff
 from consumer.health import Notes
 from consumer.rows import COLUMNS, copy_binary
 from pipeline import failpoint, partitions
-from pipeline.event import Entry, Event, Reason
+from pipeline.entry import Entry
+from pipeline.event import Event, Reason
 from pipeline.settings import libpq_url
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from consumer.health import Notes, Seen, this_minute_s
 from consumer.load import Stored
 from pipeline import log
 from pipeline.metrics import (
-    ENTRIES_BOUNDS,
+    EVENTS_BOUNDS,
     SECONDS_BOUNDS,
     SECONDS_SHOWN,
     Distribution,
@@ -55,7 +55,7 @@ class Tally:
         self._waited_s: dict[str, float] = {}
         self._waiting_since_s: dict[str, float] = {}
         self._has_lost_connections = False
-        self._batch_entries = Histogram(ENTRIES_BOUNDS)
+        self._batch_events = Histogram(EVENTS_BOUNDS)
         self._batch_s, self._age_s = Histogram(SECONDS_BOUNDS), Histogram(SECONDS_BOUNDS)
         self._state: StreamState | None = None
         # For the health table: since the minute began.
@@ -71,8 +71,8 @@ class Tally:
         return self._has_lost_connections or "Redis" in self._waiting_since_s
 
     @property
-    def entries(self) -> int:
-        """Entries dealt with, one way or another."""
+    def events(self) -> int:
+        """Events dealt with, one way or another."""
         return self.rows + self.duplicates + self.quarantined
 
     def add(self, stored: Stored, batch: Batch, took_s: float) -> None:
@@ -99,7 +99,7 @@ class Tally:
                 self._drift[key] += events
 
     def _observe(self, batch: Batch, took_s: float) -> None:
-        self._batch_entries.observe(len(batch.ids))
+        self._batch_events.observe(batch.taken)
         self._batch_s.observe(took_s)
         now_s = time.time()
         if now_s >= self._recent_until_s:
@@ -115,14 +115,14 @@ class Tally:
             notes = self._notes
             self._notes = replace(
                 notes,
-                batch_rows_max=max(notes.batch_rows_max, len(batch.ids)),
+                batch_rows_max=max(notes.batch_rows_max, batch.taken),
                 batch_s_sum=notes.batch_s_sum + took_s,
                 batch_s_max=max(notes.batch_s_max, took_s),
             )
 
     def refused(self, batch: Batch) -> None:
         """Look at what a batch had refused, before it is stored."""
-        self.flood.add(len(batch.ids), batch.refused_at)
+        self.flood.add(batch.taken, batch.refused_at)
         self._raise_or_end_alarm()
 
     def _raise_or_end_alarm(self) -> None:
@@ -191,16 +191,16 @@ class Tally:
 
     def report(self, now_s: float | None) -> None:
         """Tell the counts, if they moved and it is time; ``now_s`` None means now."""
-        if self.entries == self._reported or (now_s is not None and now_s < self._report_due_s):
+        if self.events == self._reported or (now_s is not None and now_s < self._report_due_s):
             return
         self._log.info(
             "Stored",
-            new=self.entries - self._reported,
+            new=self.events - self._reported,
             rows=self.rows,
             duplicates=self.duplicates,
             quarantined=self.quarantined,
         )
-        self._reported = self.entries
+        self._reported = self.events
         self._report_due_s = (now_s or 0.0) + REPORT_EVERY_S
 
     # --- waits, as patience.Observer
@@ -266,10 +266,9 @@ class Tally:
             ("unknown_keys", sum(self._drift.copy().values()), "Keys kept in details"),
         ):
             yield Metric(name, text, "counter", value)
-        yield Metric(
-            "quarantined_entries", "Entries refused", "counter", self._refused.copy(), "reason"
-        )
-        yield Distribution("batch_entries", "Entries of a batch", self._batch_entries)
+        refused = self._refused.copy()
+        yield Metric("quarantined_entries", "Refused, by reason", "counter", refused, "reason")
+        yield Distribution("batch_events", "Events of a batch", self._batch_events)
         for name, text, histogram in (
             ("batch_seconds", "Time to store a batch", self._batch_s),
             ("age_seconds", "From the stream to the commit", self._age_s),

@@ -22,7 +22,8 @@ from consumer.batch import Batch, Limits
 from consumer.load import Stored
 from consumer.tally import Tally
 from pipeline import failpoint, stream
-from pipeline.event import Entry, Window
+from pipeline.entry import Entry
+from pipeline.event import Window
 from pipeline.patience import Stopped, first_line, wait_for
 from pipeline.stream import Delivered, Stream
 
@@ -106,7 +107,7 @@ class Worker:
                     self._finish()
                 if batch.is_due(now_s, is_drained=page.is_last):
                     self._begin(batch)
-                    batch = Batch(self.limits, batch.mean_bytes())
+                    batch = Batch(self.limits, batch.mean())
                 if not batch.ids and now_s >= self._look_due_s:
                     self._look()
                 self.tally.report(now_s)

@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import Connection, Engine, text
 
 from pipeline import failpoint
+from pipeline.entry import Form
 from pipeline.event import Reason
 from pipeline.stream import Stream
 
@@ -25,7 +26,7 @@ LIMIT_IDLE: Final = text("set local idle_in_transaction_session_timeout = '15s'"
 # Past the last key, so that what comes back at once is not sent out again by the same run. Skipped, not
 # waited for: what is locked is in the hands of another release, or of a consumer that brings it again.
 TAKE: Final = text("""
-select sha256, raw from quarantined_events
+select sha256, raw, reason from quarantined_events
 where released_at is null and sha256 > :after
   and reason <> :not_ours and size_bytes = length(raw)
   and (cast(:reason as text) is null or reason = :reason)
@@ -96,10 +97,15 @@ def _send_some(connection: Connection, source: Stream, chosen: dict[str, object]
     """
     with connection.begin():
         connection.execute(LIMIT_IDLE)
-        taken = [(bytes(key), bytes(raw)) for key, raw in connection.execute(TAKE, chosen)]
-        keys = [key for key, _ in taken]
+        taken = connection.execute(TAKE, chosen).all()
+        keys = [bytes(key) for key, _, _ in taken]
         if keys:
-            source.append([raw for _, raw in taken])
+            source.append_entries([(_form(reason), bytes(raw)) for _, raw, reason in taken])
             failpoint.reached("in_release")
             connection.execute(MARK, {"keys": keys})
     return keys
+
+
+def _form(reason: str) -> Form:
+    """What the bytes were: an array that could not be taken apart was refused whole, for that reason."""
+    return Form.EVENTS if reason == Reason.BAD_ARRAY else Form.EVENT

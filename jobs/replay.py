@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline import failpoint
+from pipeline.entry import Form
 from pipeline.stream import Stream
 
 # Live events come first: above so many entries that nobody has read yet, a replay waits ...
@@ -56,10 +57,10 @@ def replay(
         _wait_for_room(source, most_unread, patience_s, stop)
         if stop.is_set():
             return Replayed(sent, foreign, is_complete=False)
-        payloads = [entry.payload for entry in entries if entry.is_event]
-        source.append(payloads)
-        sent += len(payloads)
-        foreign += len(entries) - len(payloads)
+        ours = [(entry.form, entry.payload) for entry in entries if entry.form is not Form.FOREIGN]
+        source.append_entries(ours)
+        sent += len(ours)
+        foreign += len(entries) - len(ours)
         failpoint.reached("in_replay")
     return Replayed(sent, foreign, is_complete=True)
 

@@ -1,9 +1,9 @@
 """The event on the wire: bytes flow in, an Event or a reason for refusing them flows out.
 
-A stream entry carries one field, ``event``: a UTF-8 JSON object. Nearly every entry is well-formed, so
-``decode`` first tries one typed pass. Whatever that pass does not accept outright is inspected slowly,
-key by key, and becomes an Event after all (unknown extra keys move into ``details``) or a ``Refused``
-that names the first rule broken. Nothing is guessed, and no input raises anything else.
+An event is a UTF-8 JSON object; entry.py says how the stream's entries carry it. Nearly every one is
+well-formed, so ``decode`` first tries one typed pass. Whatever that pass does not accept outright is
+inspected slowly, key by key, and becomes an Event after all (unknown extra keys move into ``details``) or a
+``Refused`` that names the first rule broken. Nothing is guessed, and no input raises anything else.
 """
 
 from __future__ import annotations
@@ -102,19 +102,11 @@ class Event(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, o
         return None if raw == b"null" else raw
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One entry of the stream, as it was read."""
-
-    id: bytes
-    # The value of the field ``event``; where the entry has other fields, all of them (see stream.py).
-    payload: bytes
-    is_event: bool = True
-
-
 class Reason(StrEnum):
     """Why an entry was refused. These are stored and shown: add to them, never rename."""
 
     NOT_AN_EVENT_ENTRY = "not_an_event_entry"
+    BAD_ARRAY = "bad_array"
     TOO_LARGE = "too_large"
     NOT_JSON = "not_json"
     NOT_AN_OBJECT = "not_an_object"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PREFIX: Final = "infamous_"
 # A fifth more each: a percentile read off them is right to a tenth.
 SECONDS_BOUNDS: Final = tuple(round(0.001 * 1.2**n, 6) for n in range(100))
-ENTRIES_BOUNDS: Final = (1.0, 10.0, 100.0, 300.0, 1000.0, 2000.0, 5000.0, 10_000.0, 50_000.0)
+EVENTS_BOUNDS: Final = (1.0, 10.0, 100.0, 300.0, 1000.0, 2000.0, 5000.0, 10_000.0, 50_000.0)
 # Every fifth of the bounds is told to Prometheus: 2.5 times more each, from a millisecond to a day.
 SECONDS_SHOWN: Final = 5
 

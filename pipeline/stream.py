@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from pipeline import failpoint
-from pipeline.event import Entry
+from pipeline.entry import MAX_ARRAY_BYTES, Entry, Form
 from pipeline.settings import SettingsError
 from pipeline.transaction import Transaction
 
@@ -28,7 +28,6 @@ STREAM: Final = "game-events"
 PLAYERS: Final = "{game-events}:players"
 PRODUCER: Final = "{game-events}:producer"
 GROUP: Final = "postgres"
-FIELD: Final = b"event"
 
 # Where a walk through the pending list begins, and what Redis answers when it is at the end.
 FIRST: Final = b"0-0"
@@ -42,6 +41,8 @@ _MAX_NUMBER: Final = 2**64 - 1
 # Exact counting stops here; beyond it a number is marked as an estimate.
 _COUNT_LIMIT: Final = 20_000
 _COUNT_LIMIT_BYTES: Final = 16 * 1024 * 1024
+# A page of entries that is read at once to be looked through.
+_PAGE_BYTES: Final = 8 * 1024 * 1024
 # Pending entries that one consumer takes over at once when it removes the names of dead ones.
 _MAX_PENDING: Final = 50_000
 # Refusals that end by themselves or by an operator's hand; by their first word.
@@ -222,19 +223,30 @@ class Stream:
     # --- producers
 
     def append(self, payloads: Iterable[bytes]) -> list[bytes]:
-        """Add one entry for each payload, atomically; returns the entry ids."""
-        taken = list(payloads)
+        """Add one entry for each event, atomically; returns the entry ids."""
+        return self.append_entries([(Form.EVENT, payload) for payload in payloads])
+
+    def append_entries(self, entries: Sequence[tuple[Form, bytes]]) -> list[bytes]:
+        """Add entries of either form, atomically; returns their ids."""
         with Transaction(self.client) as transaction:
-            transaction.begin(self.packed(taken), len(taken))
+            transaction.begin(self.packed(entries), len(entries))
             return transaction.finish()
 
-    def packed(self, payloads: Iterable[bytes]) -> bytes:
+    def packed(self, entries: Iterable[tuple[Form, bytes]]) -> bytes:
         """The same as it goes over the wire, for a Transaction of the caller's."""
-        key = self.key.encode()
-        start = b"*5\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$%d\r\n%b\r\n$" % (
-            len(key), key, len(FIELD), FIELD,
-        )  # fmt: skip
-        return b"".join([b"%b%d\r\n%b\r\n" % (start, len(one), one) for one in payloads])
+        one, many = self._start(Form.EVENT), self._start(Form.EVENTS)
+        return b"".join(
+            [
+                b"%b%d\r\n%b\r\n" % (one if form is Form.EVENT else many, len(value), value)
+                for form, value in entries
+            ]
+        )
+
+    def _start(self, form: Form) -> bytes:
+        """An XADD up to the length of the value."""
+        key, name = self.key.encode(), form.value
+        words = len(key), key, len(name), name
+        return b"*5\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$%d\r\n%b\r\n$" % words
 
     # --- consumers
 
@@ -492,7 +504,8 @@ class Stream:
     # --- those who go back in time, and those who cut it off
 
     def walk(self, *, from_ms: int, to_ms: int, count: int = 500) -> Iterator[list[Entry]]:
-        """Entries added in a span of Unix milliseconds, both ends included, up to ``count`` at once.
+        """Entries added in a span of Unix milliseconds, both ends included, up to ``count`` at once, fewer
+        where they are large.
 
         Ends at the last entry that is there when it begins, so whoever appends what it yields does not
         go on for ever.
@@ -501,9 +514,16 @@ class Stream:
         if not newest:
             return
         last = min(_order(_text(newest[0][0])), (to_ms, _MAX_NUMBER))
-        start, end = str(max(from_ms, 0)), "{}-{}".format(*last)
-        while page := self._run("XRANGE", self.key, start, end, "COUNT", count):
+        for page in self._pages(str(max(from_ms, 0)), "{}-{}".format(*last), count):
             yield _entries(page)
+
+    def _pages(self, start: str, end: str, count: int) -> Iterator[Sequence[Any]]:
+        """Entries as Redis answers them, up to ``count`` at once, or about as many as fill a page."""
+        ask = min(count, _PAGE_BYTES // MAX_ARRAY_BYTES)
+        while page := self._run("XRANGE", self.key, start, end, "COUNT", ask):
+            yield page
+            size_bytes = sum(len(value) for _, fields in page for value in fields)
+            ask = max(1, min(count, _PAGE_BYTES * len(page) // max(1, size_bytes)))
             start = f"({_text(page[-1][0])}"
 
     def trim(self, *, keep_s: float) -> int:
@@ -603,12 +623,10 @@ class Stream:
 
     def find(self, needle: bytes, *, since_ms: int) -> Found | None:
         """The first entry added since then that holds these bytes; reads every entry up to it."""
-        start = str(max(since_ms, 0))
-        while page := self._run("XRANGE", self.key, start, "+", "COUNT", 5000):
+        for page in self._pages(str(max(since_ms, 0)), "+", 5000):
             for entry_id, fields in page:
                 if any(needle in value for value in fields):
                     return self._found(_text(entry_id))
-            start = f"({_text(page[-1][0])}"
         return None
 
     def _found(self, entry_id: str) -> Found:
@@ -626,15 +644,13 @@ class Stream:
         """Entries after one up to another, and whether that is only the estimate, at least what was
         counted. XINFO's lag can be wrong after a restart (redis #10569), so it is the last resort.
         """
-        start, counted, size_bytes = f"({after}", 0, 0
-        while counted < _COUNT_LIMIT and size_bytes < _COUNT_LIMIT_BYTES:
-            page = self._run("XRANGE", self.key, start, last, "COUNT", 1000)
+        counted = size_bytes = 0
+        for page in self._pages(f"({after}", last, 1000):
             counted += len(page)
-            if len(page) < 1000:
-                return counted, False
             size_bytes += sum(len(value) for _, fields in page for value in fields)
-            start = f"({_text(page[-1][0])}"
-        return max(counted, estimate), True
+            if counted >= _COUNT_LIMIT or size_bytes >= _COUNT_LIMIT_BYTES:
+                return max(counted, estimate), True
+        return counted, False
 
     def _first_id_after(self, start: str) -> int | None:
         page = self._run("XRANGE", self.key, start, "+", "COUNT", 1)
@@ -665,12 +681,16 @@ def _run_id(client: redis.Redis) -> bytes:
     return str(client.info("server")["run_id"]).encode()
 
 
+# Of an entry with one field.
+_FORMS: Final = {form.value: form for form in (Form.EVENT, Form.EVENTS)}
+
+
 def _entries(raw: Iterable[Any]) -> list[Entry]:
     # A read of the own pending list shows a deleted entry's id with no fields; ``read`` never does.
     return [
-        Entry(entry_id, fields[1])
-        if len(fields) == 2 and fields[0] == FIELD
-        else Entry(entry_id, _all_fields(fields), is_event=False)
+        Entry(entry_id, fields[1], _FORMS[fields[0]])
+        if len(fields) == 2 and fields[0] in _FORMS
+        else Entry(entry_id, _all_fields(fields), Form.FOREIGN)
         for entry_id, fields in raw
     ]
 

@@ -15,6 +15,7 @@ from pipeline import stream
 from pipeline.patience import Observer, Stopped, Unobserved, wait_for
 from producer.courier import carry, deliver
 from producer.outbox import (
+    ARRAY_EVENTS,
     PARCEL_EVENTS,
     History,
     Ledger,
@@ -130,4 +131,5 @@ def _parcels(players: list[Player], plan: History) -> Iterator[Parcel]:
     events = written_history(players, plan.until_ms)
     while happened := list(islice(events, PARCEL_EVENTS)):
         touched = {player.name: player for player, _ in happened}
-        yield pack_written([payload for _, payload in happened], touched.values(), plan)
+        payloads = [payload for _, payload in happened]
+        yield pack_written(payloads, touched.values(), plan, share=ARRAY_EVENTS)

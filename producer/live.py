@@ -14,7 +14,7 @@ from typing import Final
 
 from pipeline.patience import Observer, Unobserved
 from producer.courier import carry, deliver
-from producer.outbox import PARCEL_EVENTS, Outbox, Overtaken, Parcel, pack_written
+from producer.outbox import ARRAY_EVENTS, PARCEL_EVENTS, Outbox, Overtaken, Parcel, pack_written
 from producer.pace import AS_FAST_AS_IT_GOES, Pace, Round, turn
 from producer.simulate import Player, population, write
 
@@ -114,5 +114,5 @@ def _flood(players: list[Player], left: int | None) -> Iterator[Parcel]:
         taken = turns.take(_FLOOD_EVENTS if left is None else min(_FLOOD_EVENTS, left), now_ms)
         payloads = [write(player, now_ms) for player in taken]
         # They go round: after as many turns as there are players nobody new comes.
-        yield pack_written(payloads, taken[: len(players)])
+        yield pack_written(payloads, taken[: len(players)], share=ARRAY_EVENTS)
         left = None if left is None else left - len(taken)

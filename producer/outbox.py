@@ -17,14 +17,18 @@ from typing import Any, Final
 import redis
 
 from pipeline import log
+from pipeline.entry import packed_up
 from pipeline.event import Event, encode
 from pipeline.stream import PLAYERS, PRODUCER, Stream
 from pipeline.transaction import Transaction
 from producer.journal import Journal
 from producer.simulate import Player, dump_player, load_player
 
-# Entries a MULTI carries: enough to hide the round trip, few enough not to hold Redis up.
+# Events a MULTI carries: enough to hide the round trip, few enough not to hold Redis up.
 PARCEL_EVENTS: Final = 500
+# Events an entry carries where nobody waits for each: the entry costs Redis, and whoever reads it, about as
+# much as one with a single event.
+ARRAY_EVENTS: Final = 100
 
 
 class Overtaken(Exception):
@@ -56,6 +60,8 @@ class Parcel:
 
     payloads: list[bytes]
     states: dict[str, bytes]
+    # Events that share an entry of the stream.
+    share: int = 1
     history: History | None = None
     # When the last of its players last did something; Unix milliseconds.
     at_ms: int = 0
@@ -70,15 +76,19 @@ def pack(
 
 
 def pack_written(
-    payloads: list[bytes], players: Iterable[Player], history: History | None = None
+    payloads: list[bytes],
+    players: Iterable[Player],
+    history: History | None = None,
+    *,
+    share: int = 1,
 ) -> Parcel:
-    """The same of events that are written down already."""
+    """The same of events that are written down already, of which so many may share an entry."""
     states: dict[str, bytes] = {}
     at_ms = 0
     for player in players:
         states[player.name] = dump_player(player)
         at_ms = max(at_ms, player.last_ms)
-    return Parcel(payloads, states, history, at_ms)
+    return Parcel(payloads, states, share, history, at_ms)
 
 
 class Outbox:
@@ -181,8 +191,8 @@ class Outbox:
             hashes = [("HSET", PRODUCER, *_items(notes))]
             if states:
                 hashes.append(("HSET", PLAYERS, *_items(states)))
-            payloads = parcel.payloads
-            transaction.begin(self._stream.packed(payloads), len(payloads), *hashes)
+            entries = packed_up(parcel.payloads, parcel.share)
+            transaction.begin(self._stream.packed(entries), len(entries), *hashes)
             self._under_way = parcel.token, transaction
         finally:
             if self._under_way is None:

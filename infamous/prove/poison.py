@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
+from pipeline.entry import MAX_ARRAY_BYTES, MAX_ARRAY_EVENTS, Form, array_of
 from pipeline.event import (
     INT32_MAX,
     INT32_MIN,
@@ -27,7 +28,6 @@ from pipeline.event import (
     datetime_of,
     uuid7,
 )
-from pipeline.stream import FIELD
 
 if TYPE_CHECKING:
     import random
@@ -71,7 +71,8 @@ def made(reason: Reason, turn: int, rng: random.Random, now_ms: int) -> Poison:
         return Poison(reason, fields, kept)
     makers = _MAKERS[reason]
     payload = makers[turn % len(makers)](rng, now_ms)
-    return Poison(reason, (FIELD, payload), payload)
+    form = Form.EVENTS if reason is Reason.BAD_ARRAY else Form.EVENT
+    return Poison(reason, (form.value, payload), payload)
 
 
 def _foreign(turn: int, rng: random.Random, now_ms: int) -> tuple[bytes, ...]:
@@ -79,9 +80,10 @@ def _foreign(turn: int, rng: random.Random, now_ms: int) -> tuple[bytes, ...]:
     good, nonce = _dumped(_event(rng, now_ms)), rng.randbytes(12)
     ways = (
         (b"Event", good),
-        (FIELD, good, b"more", b"1"),
+        (Form.EVENT.value, good, b"more", b"1"),
         (b"\xff\0", nonce),
-        (FIELD, b"", b"", nonce),
+        (Form.EVENT.value, b"", b"", nonce),
+        (Form.EVENTS.value, array_of([good]), Form.EVENT.value, good),
         (nonce, good, nonce, good),
     )
     return ways[turn % len(ways)]
@@ -169,11 +171,29 @@ def _at(ms_of: Callable[[int], int], *, with_ts: bool = True) -> Maker:
     return _drawn(change)
 
 
+def _in_array(begin: bytes, end: bytes) -> Maker:
+    """An event between what should make it an array and does not."""
+    return _tampered(lambda event: begin + event + end)
+
+
 def _nested(levels: int) -> str:
     return "[" * levels + "]" * levels
 
 
 _MAKERS: Final[dict[Reason, tuple[Maker, ...]]] = {
+    Reason.BAD_ARRAY: (
+        _in_array(b"", b""),
+        _in_array(b"[", b""),
+        _in_array(b"", b"]"),
+        _in_array(b"[", b",]"),
+        _in_array(b"[", b"][]"),
+        _in_array(b'{"events":[', b"]}"),
+        _in_array(b"\xef\xbb\xbf[", b"]"),  # a byte order mark
+        _in_array(b"[", b",0" * MAX_ARRAY_EVENTS + b"]"),
+        _in_array(b"[", b"]".ljust(MAX_ARRAY_BYTES)),
+        _tampered(lambda event: array_of([event, event[:-1]])),
+        _tampered(lambda event: array_of([event]).decode().encode("utf-16")),
+    ),
     Reason.TOO_LARGE: (
         _with(details={"log": "x" * 70_000}),
         _tampered(lambda event: event.ljust(MAX_EVENT_BYTES + 1)),

@@ -1,12 +1,14 @@
 """``python -m infamous.prove.stranger``: another studio's sender; good and bad entries flow onto the stream.
 
-It knows no transaction and no token, as most senders in the world: it adds entries one by one, and where
-it is not sure that they arrived it sends them again. What it sends it notes in a journal beforehand,
-with what a consumer should make of it. Its players are its own, new ones at every start.
+It knows no transaction and no token, as most senders in the world: it adds entries one by one, some with
+many events in each, and where it is not sure that they arrived it sends them again. What it sends it notes
+in a journal beforehand, with what a consumer should make of it. Its players are its own, new ones at every
+start.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -21,6 +23,7 @@ import typer
 
 from infamous.prove.poison import REASONS, Poison, made, poison
 from pipeline import log, stream
+from pipeline.entry import Form, array_of
 from pipeline.event import Reason, encode
 from pipeline.patience import Stopped, first_line, wait_for
 from pipeline.settings import SettingsError
@@ -37,6 +40,10 @@ _FIXED_SHARE: Final = 0.01
 _FIXED_TIMES: Final = (5, 20)
 # Small, and refused at three different places: by the parser, by a rule, by the database.
 _FIXED_REASONS: Final = (Reason.NOT_JSON, Reason.BAD_RANK, Reason.DATABASE)
+# Of the parcels, those whose events share entries, and how many share one.
+_SHARING_SHARE: Final = 0.5
+_SHARE: Final = (2, 20)
+_MOST_NESTED: Final = 100
 # How far back an earlier parcel may lie: a minute or so at the usual rate.
 _KEPT_PARCELS: Final = 1000
 
@@ -44,14 +51,21 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 
 class Item(NamedTuple):
-    """One entry to be sent."""
+    """An event, or poison, to be sent."""
 
-    # Names and values in turn, as XADD takes them.
+    # What an entry of its own holds: names and values in turn, as XADD takes them.
     fields: tuple[bytes, ...]
     # What the pipeline stores or quarantines of it.
     payload: bytes
     # What a consumer should make of it, as the journal says it.
     expected: str
+
+
+class Parcel(NamedTuple):
+    """What is sent at once, and the entries that carry it."""
+
+    items: list[Item]
+    entries: list[tuple[bytes, ...]]
 
 
 class Studio:
@@ -66,20 +80,21 @@ class Studio:
         self._poisoned = rng.randrange(10 * len(REASONS))
         self._fixed = _bad(made(rng.choice(_FIXED_REASONS), 0, rng, now_ms))
 
-    def parcel(self, now_ms: int) -> list[Item]:
+    def parcel(self, now_ms: int) -> Parcel:
         """The next entries, of this moment: never empty."""
         rng = self._rng
         items = [self._item(now_ms) for _ in range(rng.randint(*_PARCEL_ENTRIES))]
         if rng.random() < _FIXED_SHARE:
             items += [self._fixed] * rng.randint(*_FIXED_TIMES)
-        return items
+        share = rng.randint(*_SHARE) if rng.random() < _SHARING_SHARE else 1
+        return Parcel(items, packed_up(items, share))
 
     def _item(self, now_ms: int) -> Item:
         if self._rng.random() < self._poison_share:
             self._poisoned += 1
             return _bad(poison(self._poisoned, self._rng, now_ms))
         payload = encode(step(self._rng.choice(self._players), now_ms))
-        return Item((stream.FIELD, payload), payload, STORED)
+        return Item((Form.EVENT.value, payload), payload, STORED)
 
 
 def _players(name: str, now_ms: int) -> list[Player]:
@@ -93,16 +108,43 @@ def _bad(entry: Poison) -> Item:
     return Item(entry.fields, entry.payload, entry.reason.value)
 
 
-def note(journal: Journal, token: bytes, parcel: list[Item]) -> None:
+def packed_up(items: list[Item], share: int) -> list[tuple[bytes, ...]]:
+    """The entries that carry these items: one each, or up to ``share`` in each where they can be put so."""
+    entries: list[tuple[bytes, ...]] = []
+    array: list[bytes] = []
+    for item in items:
+        if share == 1 or not _may_share(item):
+            entries.append(item.fields)
+            continue
+        array.append(item.payload)
+        if len(array) == share:
+            entries.append((Form.EVENTS.value, array_of(array)))
+            array = []
+    return [*entries, (Form.EVENTS.value, array_of(array))] if array else entries
+
+
+def _may_share(item: Item) -> bool:
+    """Whether its bytes can stand in an array and still be told from their neighbours."""
+    if item.fields[0::2] != (Form.EVENT.value,) or item.payload.count(b"[") > _MOST_NESTED:
+        return False
+    try:
+        # Whatever the strings hold; in Latin-1 every byte is a character.
+        json.loads(item.payload.decode("latin-1"), strict=False)
+    except ValueError:
+        return False
+    return item.payload == item.payload.strip()  # around an element, space is the array's
+
+
+def note(journal: Journal, token: bytes, parcel: Parcel) -> None:
     """Tell the journal what is about to be sent."""
     payloads: dict[str, list[bytes]] = {}
-    for item in parcel:
+    for item in parcel.items:
         payloads.setdefault(item.expected, []).append(item.payload)
     for expected, some in payloads.items():
         journal.tried(token, some, expected)
 
 
-def send(client: redis.Redis, parcel: list[Item], stop: threading.Event) -> None:
+def send(client: redis.Redis, parcel: Parcel, stop: threading.Event) -> None:
     """Add the parcel, all of it again where that fails: some entries may then be there twice.
 
     Raises Stopped when asked to stop in an outage.
@@ -110,8 +152,8 @@ def send(client: redis.Redis, parcel: list[Item], stop: threading.Event) -> None
 
     def add() -> None:
         with client.pipeline(transaction=False) as pipe:
-            for item in parcel:
-                pipe.execute_command("XADD", stream.STREAM, "*", *item.fields)  # type: ignore[no-untyped-call]
+            for fields in parcel.entries:
+                pipe.execute_command("XADD", stream.STREAM, "*", *fields)  # type: ignore[no-untyped-call]
             pipe.execute()
 
     wait_for("Redis", add, is_temporary=stream.is_temporary, stop=stop)
@@ -123,7 +165,7 @@ def run(
 ) -> None:  # fmt: skip
     """Send until ``stop`` is set. Raises Stopped when asked to stop in an outage."""
     pace = Pace(rate, time.monotonic())
-    earlier: deque[list[Item]] = deque(maxlen=_KEPT_PARCELS)
+    earlier: deque[Parcel] = deque(maxlen=_KEPT_PARCELS)
     sent = 0
     while not stop.is_set():
         parcel = studio.parcel(time.time_ns() // 1_000_000)
@@ -134,7 +176,7 @@ def run(
         earlier.append(parcel)
         if rng.random() < _REPEATED_SHARE:
             send(client, rng.choice(earlier), stop)
-        sent += len(parcel)
+        sent += len(parcel.items)
         stop.wait(max(0.0, pace.due_s(sent) - time.monotonic()))
 
 
@@ -144,9 +186,9 @@ def stranger(
     redis_url: Annotated[str, typer.Option(help="Where the stream is.")],
     journal: Annotated[Path, typer.Option(metavar="FILE", help="Notes what is sent.")],
     seed: Annotated[int, typer.Option(help="The same seed sends the same kinds of things.")],
-    rate: Annotated[float, typer.Option(min=0.001, help="Entries a second.")] = 500.0,
+    rate: Annotated[float, typer.Option(min=0.001, help="Events a second.")] = 500.0,
     poison_share: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Of the entries, those to be refused.")
+        float, typer.Option(min=0.0, max=1.0, help="Of the events, those to be refused.")
     ] = 0.005,
 ) -> None:
     """Send events and poison until stopped, as a sender that resends whatever is in doubt."""

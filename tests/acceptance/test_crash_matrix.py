@@ -17,9 +17,9 @@ import pytest
 from sqlalchemy import text
 
 from infamous.prove.poison import REFUSED_BY_DATABASE, Poison, poison
+from pipeline.entry import Form
 from pipeline.event import Reason, encode
 from pipeline.failpoint import POINTS, VARIABLE, Point
-from pipeline.stream import FIELD
 from tests.acceptance.processes import Launcher, Process, Result, facts_of, wait_until
 from tests.conftest import World
 from tests.integration.consuming import now_ms
@@ -75,7 +75,7 @@ def made_up(seed: int) -> Sent:
     """Good events, every kind of refusal, and both of them again."""
     rng, now = random.Random(seed), now_ms()
     events = chains(800, players=5, seed=seed, start_ms=now - 60_000)
-    good: list[tuple[bytes, ...]] = [(FIELD, encode(event)) for event in events]
+    good: list[tuple[bytes, ...]] = [(Form.EVENT.value, encode(event)) for event in events]
     poisons: list[Poison] = [poison(number, rng, now) for number in range(2 * len(Reason))]
     bad = [one.fields for one in poisons]
     half = len(Reason)

@@ -14,7 +14,8 @@ from consumer.load import Loader
 from consumer.tally import Tally
 from consumer.worker import Worker
 from pipeline import stream
-from pipeline.event import Entry, Window
+from pipeline.entry import Entry
+from pipeline.event import Window
 from pipeline.stream import Stream, connect
 from tests.conftest import World
 from tests.unit.samples import RETENTION_DAYS

@@ -26,6 +26,7 @@ from consumer.worker import Flooded
 from infamous.embedded.servers import Servers
 from infamous.prove.proxy import Toxic, proxies
 from pipeline import log, stream
+from pipeline.entry import Form
 from pipeline.settings import libpq_url
 from pipeline.stream import FIRST, Claimed, Evicts, GroupLost, Stream
 from tests.conftest import World
@@ -303,7 +304,7 @@ def test_a_loss_under_a_waiting_reader_is_told(world: World) -> None:
         until(lambda: world.client.info("clients")["blocked_clients"], "the reader to wait")
         with world.client.pipeline(transaction=True) as pipe:
             for payload in good(50):
-                pipe.xadd(world.source.key, {stream.FIELD: payload})
+                pipe.xadd(world.source.key, {Form.EVENT.value: payload})
             pipe.xtrim(world.source.key, maxlen=5, approximate=False)
             pipe.execute()
         until(lambda: world.count("game_events") == 5, "what is left to be stored")

@@ -49,7 +49,7 @@ DOCUMENTED = {
     "stored_events_total", "duplicate_events_total", "quarantined_entries_total",
     "claimed_entries_total", "lost_entries_total", "groups_made_total", "unknown_keys_total",
     "produced_entries_total", "undelivered_entries", "pending_entries", "oldest_waiting_seconds",
-    "complete_to_timestamp_seconds", "seen_timestamp_seconds", "batch_entries_bucket", "batch_seconds_bucket",
+    "complete_to_timestamp_seconds", "seen_timestamp_seconds", "batch_events_bucket", "batch_seconds_bucket",
     "age_seconds_bucket", "waiting", "waited_seconds_total", "flooded", "beat_timestamp_seconds",
 }  # fmt: skip
 BAD = [b"bad", b"bad", b"worse", b"[]", b"[]", b"[]", without("player"), b"\xff"]
@@ -332,8 +332,8 @@ def test_the_metrics_are_the_tables_own(world: World) -> None:
     refused = {row["reason"]: row["entries"] for row in rows(world, BY_REASON)}
     for reason, entries in refused.items():
         assert found["infamous_quarantined_entries_total", (("reason", reason),)] == entries
-    assert found["infamous_batch_entries_count", ()] == sums["batches"]
-    assert found["infamous_batch_entries_sum", ()] == 559
+    assert found["infamous_batch_events_count", ()] == sums["batches"]
+    assert found["infamous_batch_events_sum", ()] == 559
     assert found["infamous_age_seconds_count", ()] == 559
     assert found["infamous_unknown_keys_total", ()] == 1
     assert found["infamous_produced_entries_total", ()] == 559

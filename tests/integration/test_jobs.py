@@ -183,11 +183,12 @@ def test_a_replay_killed_in_the_middle_is_run_again(world: World, job: Job) -> N
     settle(world)
     killed = job("replay", "--since", "3600", FAILPOINT="in_replay:2")
     assert killed.returncode == -signal.SIGKILL
-    assert added(world) == 2200
+    begun = added(world)
+    assert 1200 < begun < 2400
     again = job("replay", "--since", "3600", "--json")
-    assert json.loads(again.stdout) == {"entries": 2200, "foreign": 0, "is_complete": True}
+    assert json.loads(again.stdout) == {"entries": begun, "foreign": 0, "is_complete": True}
     settle(world)
-    assert added(world) == 4400
+    assert added(world) == 2 * begun
     assert world.count("game_events") == 1200
     assert world.count("quarantined_events") == 0
 

@@ -21,7 +21,8 @@ from sqlalchemy import text
 from consumer import load
 from consumer.batch import Batch
 from consumer.load import Loader, SchemaError, Stored
-from pipeline.event import Entry, Event, Reason, Window, datetime_of, encode
+from pipeline.entry import Entry, Form
+from pipeline.event import Event, Reason, Window, datetime_of, encode
 from pipeline.settings import libpq_url
 from tests.conftest import World
 from tests.integration.consuming import LIMITS, batch_of, now_ms
@@ -379,7 +380,7 @@ def test_every_reason_fits_the_table(loader: Loader, world: World) -> None:
     texts = [b"[]", b"{}", payload(now_ms(), player="\0"), payload(0), payload(now_ms(), v=2)]
     for number, raw in enumerate(texts):
         full.take([Entry(b"9-%d" % number, raw)], window, 0.0)
-    full.take([Entry(b"9-9", b'["a","b"]', is_event=False)], window, 0.0)
+    full.take([Entry(b"9-9", b'["a","b"]', Form.FOREIGN)], window, 0.0)
     assert counts(loader.store(full)) == (1, 0, 6)
     found = {
         row["reason"]: row["detail"] for row in rows(world, "select * from quarantined_events")

@@ -16,6 +16,7 @@ from consumer.health import Seen
 from consumer.tally import Tally
 from infamous import status
 from pipeline import stream
+from pipeline.entry import Form
 from pipeline.stream import Stream, connect
 from tests.conftest import World
 from tests.integration.consuming import is_drained, until, working
@@ -35,7 +36,7 @@ def lose(source: Stream, lost: int, left: int) -> None:
     """Add entries of which so many are trimmed before anyone reads them, all in one breath."""
     with source.client.pipeline(transaction=True) as pipe:
         for _ in range(lost + left):
-            pipe.xadd(source.key, {stream.FIELD: b"x"})
+            pipe.xadd(source.key, {Form.EVENT.value: b"x"})
         pipe.xtrim(source.key, maxlen=left, approximate=False)
         pipe.execute()
 

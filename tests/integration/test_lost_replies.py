@@ -164,18 +164,18 @@ def test_xack_is_lost(world: World, far: World, to_redis: Proxy, drop: Toxic) ->
 @pytest.mark.parametrize("drop", DROPS)
 def test_xreadgroup_is_lost(world: World, far: World, to_redis: Proxy, drop: Toxic) -> None:
     """What was handed out and did not arrive is claimed later; what was not handed out is read."""
-    world.source.append(good(10))  # as many as a worker reads at first, before it knows their size
+    world.source.append(good(3))  # as many as a worker reads at first, before it knows their size
     to_redis.impose(drop, when=has(b"XREADGROUP"))
     with capture_logs() as logs, working(far, claim_after_s=0.3) as worker:
         until(lambda: to_redis.hits[drop] >= 2, "XREADGROUP to be lost twice")
-        assert world.source.state().pending == (0 if drop is Toxic.DROP_REQUEST else 10)
+        assert world.source.state().pending == (0 if drop is Toxic.DROP_REQUEST else 3)
         assert world.count("game_events") == 0
         to_redis.lift()
         until(lambda: is_drained(world), "the stream to drain")
-    assert world.count("game_events") == 10
-    assert (worker.tally.rows, worker.tally.duplicates) == (10, 0)
+    assert world.count("game_events") == 3
+    assert (worker.tally.rows, worker.tally.duplicates) == (3, 0)
     took_over = [line["entries"] for line in logs if "Took over" in line["event"]]
-    assert sum(took_over) == (0 if drop is Toxic.DROP_REQUEST else 10)
+    assert sum(took_over) == (0 if drop is Toxic.DROP_REQUEST else 3)
 
 
 @pytest.mark.parametrize("drop", DROPS)

@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 
 from infamous.audit import audit
 from pipeline import stream
+from pipeline.entry import split
 from pipeline.event import Event, Window, decode
 from pipeline.patience import Stopped, wait_for
 from pipeline.stream import PLAYERS, PRODUCER, Stream
@@ -39,9 +40,13 @@ STAY = threading.Event()  # never set
 
 
 def on_stream(world: World) -> list[bytes]:
-    """The payloads on the stream, in order."""
+    """The events on the stream, in order, whether they came alone or in arrays."""
     entries: Any = world.client.execute_command("XRANGE", world.source.key, "-", "+")  # type: ignore[no-untyped-call]
-    return [fields[1] for _, fields in entries]
+    return [
+        event
+        for _, (name, value) in entries
+        for event in (split(value) if name == b"events" else [value])
+    ]
 
 
 def states(world: World) -> dict[str, Player]:

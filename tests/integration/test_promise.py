@@ -29,7 +29,8 @@ from sqlalchemy import Connection, text
 
 from consumer.batch import Batch
 from consumer.load import Loader
-from pipeline.event import Entry, Window
+from pipeline.entry import Entry
+from pipeline.event import Window
 from pipeline.stream import GroupLost, Stream
 from tests.conftest import World
 from tests.integration.consuming import LIMITS, now_ms

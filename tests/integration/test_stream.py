@@ -11,7 +11,7 @@ import redis
 
 from infamous.embedded.servers import Servers
 from pipeline import stream
-from pipeline.event import Entry
+from pipeline.entry import Entry, Form
 from pipeline.stream import FIRST, GroupLost, Pending, Stream, StreamState
 from tests.integration.consuming import now_ms, until
 
@@ -64,7 +64,7 @@ def test_bytes_come_through_as_they_are(source: Stream, raw: bytes) -> None:
     """What is no event must reach the quarantine byte for byte."""
     source.append([raw])
     (entry,) = source.read("a", 1).entries
-    assert (entry.payload, entry.is_event) == (raw, True)
+    assert (entry.payload, entry.form) == (raw, Form.EVENT)
 
 
 def test_appending_nothing_adds_nothing(source: Stream) -> None:
@@ -109,7 +109,7 @@ def test_foreign_entries_are_handed_on_whole(source: Stream, fields: dict[bytes,
     """An entry with other fields is marked as such and keeps every byte of them."""
     source.client.xadd(source.key, dict(fields))  # type: ignore[arg-type]
     (entry,) = source.read("a", 1).entries
-    assert not entry.is_event
+    assert entry.form is Form.FOREIGN
     flat = [value.encode("latin-1") for value in json.loads(entry.payload)]
     assert flat == [part for pair in fields.items() for part in pair]
 
@@ -118,7 +118,7 @@ def test_the_field_given_twice_is_foreign(source: Stream) -> None:
     """Two events in one entry are not one event: neither is picked."""
     source._run("XADD", source.key, "*", "event", "1", "event", "2")
     (entry,) = source.read("a", 1).entries
-    assert (entry.is_event, json.loads(entry.payload)) == (False, ["event", "1", "event", "2"])
+    assert (entry.form, json.loads(entry.payload)) == (Form.FOREIGN, ["event", "1", "event", "2"])
 
 
 def test_only_the_acknowledged_leave_the_pending_list(source: Stream) -> None:
@@ -263,7 +263,7 @@ def test_foreign_entries_are_claimed_as_such(source: Stream) -> None:
     source.client.xadd(source.key, {"a": "b"})
     source.read("dead", 1)
     (entry,) = source.claim("heir", idle_s=0, count=1).entries
-    assert (entry.is_event, json.loads(entry.payload)) == (False, ["a", "b"])
+    assert (entry.form, json.loads(entry.payload)) == (Form.FOREIGN, ["a", "b"])
 
 
 def test_a_consumer_leaves_unless_entries_are_pending_under_its_name(source: Stream) -> None:

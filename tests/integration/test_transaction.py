@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import redis
 
+from pipeline.entry import Form
 from pipeline.transaction import Transaction
 from tests.conftest import World
 
@@ -17,7 +18,7 @@ def test_all_commands_run_and_answer(world: World) -> None:
     """Packed and plain commands are answered in their order, and all of them took effect."""
     with Transaction(world.client) as transaction:
         assert transaction.watch(HASH, "token", "other") == [None, None]
-        packed = world.source.packed([b"{}", "{\N{BULLET}}".encode()])
+        packed = world.source.packed([(Form.EVENT, b"{}"), (Form.EVENTS, "[\N{BULLET}]".encode())])
         transaction.begin(packed, 2, ("HSET", HASH, "token", "1"), ("XLEN", world.source.key))
         first, second, added, length = transaction.finish()
     assert first < second
@@ -25,7 +26,7 @@ def test_all_commands_run_and_answer(world: World) -> None:
     entries: Any = world.client.execute_command("XRANGE", world.source.key, "-", "+")  # type: ignore[no-untyped-call]
     assert [fields for _, fields in entries] == [
         [b"event", b"{}"],
-        [b"event", "{\N{BULLET}}".encode()],
+        [b"events", "[\N{BULLET}]".encode()],
     ]
 
 

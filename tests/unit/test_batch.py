@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from consumer.batch import Batch, Limits
-from pipeline.event import Entry, Reason
+from consumer.batch import Batch, Limits, Mean
+from pipeline.entry import MAX_ARRAY_BYTES, Entry, Form
+from pipeline.event import Reason
 from tests.unit.samples import WINDOW, payload
 
 ROOMY = Limits(rows=100, bytes=1_000_000, age_s=60.0)
@@ -29,7 +30,7 @@ def test_good_and_bad_entries_part_and_all_are_acknowledged() -> None:
     batch = Batch(ROOMY)
     batch.take([entry(1)], WINDOW, 0.0)
     batch.take([entry(2, b"\xff\0garbage")], WINDOW, 0.0)
-    batch.take([Entry(b"3-0", b'["a","b"]', is_event=False)], WINDOW, 0.0)
+    batch.take([Entry(b"3-0", b'["a","b"]', Form.FOREIGN)], WINDOW, 0.0)
     batch.take([entry(4)], WINDOW, 0.0)
     assert batch.ids == [b"1-0", b"2-0", b"3-0", b"4-0"]
     assert [source.id for source in batch.sources] == [b"1-0", b"4-0"]
@@ -43,7 +44,7 @@ def test_good_and_bad_entries_part_and_all_are_acknowledged() -> None:
 def test_a_foreign_entry_is_refused_even_if_its_fields_look_like_an_event() -> None:
     """Only the field named event carries events: another's value is never taken for one."""
     batch = Batch(ROOMY)
-    batch.take([Entry(b"1-0", payload(), is_event=False)], WINDOW, 0.0)
+    batch.take([Entry(b"1-0", payload(), Form.FOREIGN)], WINDOW, 0.0)
     assert not batch.events
     assert batch.refusals[0].reason is Reason.NOT_AN_EVENT_ENTRY
 
@@ -91,10 +92,13 @@ def test_refused_bytes_count_as_well() -> None:
 @pytest.mark.parametrize(
     ("limits", "entries", "room"),
     [
-        pytest.param(Limits(100, 100_000_000, 1.0), 0, 100, id="empty: all rows"),
-        pytest.param(Limits(5000, 100_000_000, 1.0), 0, 1000, id="never over one read"),
+        pytest.param(Limits(100, 1_000_000_000, 1.0), 0, 100, id="empty: all rows"),
+        pytest.param(Limits(5000, 1_000_000_000, 1.0), 0, 1000, id="never over one read"),
         pytest.param(
-            Limits(5000, 655_360, 1.0), 0, 10, id="nothing seen: the largest are expected"
+            Limits(5000, 10 * MAX_ARRAY_BYTES, 1.0),
+            0,
+            10,
+            id="nothing seen: the largest are expected",
         ),
         pytest.param(Limits(5000, 100_000_000, 1.0), 1, 1000, id="small entries: still one read"),
         pytest.param(Limits(100, 1_000_000, 1.0), 97, 3, id="rows that are left"),
@@ -113,10 +117,10 @@ def test_room(limits: Limits, entries: int, room: int) -> None:
 def test_a_batch_expects_what_the_one_before_it_saw() -> None:
     """Small events are read a thousand at once again, from the second batch on."""
     before = batch_of(3, Limits(5000, 1_000_000, 1.0))
-    assert before.mean_bytes() == len(payload())
-    after = Batch(before.limits, before.mean_bytes())
+    assert before.mean() == Mean(len(payload()), 1)
+    after = Batch(before.limits, before.mean())
     assert after.room() == 1000
-    assert Batch(Limits(5000, 10 * len(payload()), 1.0), before.mean_bytes()).room() == 10
+    assert Batch(Limits(5000, 10 * len(payload()), 1.0), before.mean()).room() == 10
 
 
 def test_empty_payloads_leave_room() -> None:

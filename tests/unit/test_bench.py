@@ -11,8 +11,8 @@ from rich.console import Console
 from bench import picture, report, rounds
 from bench.case import Case, Group, Result, Verdict, ratio
 from bench.workload import clean, partly_refused
+from pipeline.entry import Form, split
 from pipeline.event import Reason, Refused, Window, decode
-from pipeline.stream import FIELD
 
 NOW_MS = 1_760_000_000_000
 
@@ -138,10 +138,12 @@ def test_one_entry_in_a_hundred_is_refused_and_each_reason_has_its_turn() -> Non
     window = Window.at(NOW_MS, 90)
     reasons = []
     for fields in mixed.entries:
-        if len(fields) != 2 or fields[0] != FIELD:
+        if len(fields) != 2 or fields[0] not in (Form.EVENT.value, Form.EVENTS.value):
             reasons.append(Reason.NOT_AN_EVENT_ENTRY)
             continue
         try:
+            if fields[0] == Form.EVENTS.value:
+                split(fields[1])
             decode(fields[1], window)
         except Refused as refused:
             reasons.append(refused.reason)

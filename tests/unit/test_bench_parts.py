@@ -18,7 +18,8 @@ from bench.latency import quantile
 from bench.readings import Reading, cases
 from bench.scale import FULL, QUICK, Scale, tiny
 from bench.workload import month, simulated
-from pipeline.stream import FIELD, STREAM
+from pipeline.entry import Form
+from pipeline.stream import STREAM
 
 NOW_MS = 1_760_000_000_000
 
@@ -46,7 +47,7 @@ def test_the_packed_command_is_the_one_a_producer_sends() -> None:
     command = packed(payload)
     assert command.startswith(b"*5\r\n$4\r\nXADD\r\n")
     words = command.split(b"\r\n")[2::2]
-    assert words == [b"XADD", STREAM.encode(), b"*", FIELD, payload]
+    assert words == [b"XADD", STREAM.encode(), b"*", Form.EVENT.value, payload]
     lengths = [int(word[1:]) for word in command.split(b"\r\n")[1:-1:2]]
     assert lengths == [len(word) for word in words]
 

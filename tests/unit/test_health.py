@@ -15,21 +15,26 @@ from consumer.batch import Batch, Limits
 from consumer.health import Notes, Seen
 from consumer.load import Stored
 from consumer.tally import Tally
-from pipeline.event import Entry, datetime_of
+from pipeline.entry import Entry
+from pipeline.event import datetime_of
 from pipeline.stream import Claimed, StreamState
 from pipeline.tables import pipeline_health
-from tests.unit.samples import NOW_MS
+from tests.unit.samples import NOW_MS, WINDOW, payload
 
 # Written from what the transaction itself counted, or by the database.
 COUNTED = {"process", "batches", "stored", "duplicates", "quarantined",
            "quarantined_by_reason", "updated_at"}  # fmt: skip
 
 
+GOOD = payload()
+
+
 def batch_of_age(entries: int, age_s: float) -> Batch:
     """Entries that were added so long ago."""
     batch = Batch(Limits(10**6, 10**9, 60.0))
     added_ms = int((time.time() - age_s) * 1000)
-    batch.ids = [b"%d-%d" % (added_ms, number) for number in range(entries)]
+    entry_ids = [b"%d-%d" % (added_ms, number) for number in range(entries)]
+    batch.take([Entry(id_, GOOD) for id_ in entry_ids], WINDOW, 0.0)
     return batch
 
 

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from pipeline import metrics
 from pipeline.metrics import (
-    ENTRIES_BOUNDS,
+    EVENTS_BOUNDS,
     SECONDS_BOUNDS,
     SECONDS_SHOWN,
     Distribution,
@@ -101,7 +101,7 @@ def test_a_value_that_stands_for_others_counts_as_they_would(
     seen: list[tuple[float, int]],
 ) -> None:
     """One entry's age taken for ten is ten ages: the same counts, and the same sum."""
-    once, often = Histogram(ENTRIES_BOUNDS), Histogram(ENTRIES_BOUNDS)
+    once, often = Histogram(EVENTS_BOUNDS), Histogram(EVENTS_BOUNDS)
     for value, times in seen:
         once.observe(value, times)
         for _ in range(times):
