@@ -20,10 +20,10 @@ _AT_MOST_S: Final = 300.0
 
 
 def rate(house: House, workload: Workload, consumers: int) -> float:
-    """Entries a second, from the first read to the last acknowledgement."""
+    """Events a second, from the first read to the last acknowledgement."""
     stage(house, workload)
     with crew.consumers(house, consumers) as processes:
-        return len(workload.entries) / seconds(house, processes)
+        return workload.carried / seconds(house, processes)
 
 
 def stage(house: House, workload: Workload) -> None:

@@ -13,6 +13,7 @@ from bench.case import Case, Group
 from bench.house import House
 from bench.scale import Scale
 from bench.workload import PLAYERS
+from producer.outbox import ARRAY_EVENTS
 
 SECTION: Final = "growth"
 _RATE: Final = "events/s"
@@ -23,7 +24,7 @@ def groups(house: House, scale: Scale) -> Iterator[Group]:
     events = scale.events
     yield Group(_by_consumers(house, events), scale.slow_rounds)
     yield Group(_by_players(house, events), scale.slow_rounds)
-    yield Group((Case("stream", lambda: entry_bytes(house, events), "bytes/entry"),), 1)
+    yield Group(_by_form(house, events), 1)
     for rows in scale.growth_rows:
         house.keep(rows)
         yield Group(_at(house, events, rows), scale.slow_rounds)
@@ -49,6 +50,14 @@ def _by_players(house: House, events: int) -> tuple[Case, ...]:
     )
 
 
+def _by_form(house: House, events: int) -> tuple[Case, ...]:
+    alone, shared = "Redis holds, an event an entry", f"Redis holds, {ARRAY_EVENTS} events an entry"
+    return (
+        Case(alone, lambda: event_bytes(house, events, 1), "bytes/event"),
+        Case(shared, lambda: event_bytes(house, events, ARRAY_EVENTS), "bytes/event", alone),
+    )
+
+
 def _at(house: House, events: int, rows: int) -> tuple[Case, ...]:
     limit = f"raw COPY, {rows:,} rows before"
     ours = f"one consumer, {rows:,} rows before"
@@ -58,8 +67,8 @@ def _at(house: House, events: int, rows: int) -> tuple[Case, ...]:
     )
 
 
-def entry_bytes(house: House, events: int) -> float:
-    """What an entry takes in Redis' memory."""
-    workload = house.clean(events, players=PLAYERS)
+def event_bytes(house: House, events: int, share: int) -> float:
+    """What an event takes in Redis' memory where so many share an entry."""
+    workload = house.clean(events, players=PLAYERS, share=share)
     taken_bytes = house.client.memory_usage(workload.name, samples=0) or 0
-    return taken_bytes / len(workload.entries)
+    return taken_bytes / workload.carried

@@ -92,11 +92,11 @@ class House:
         finally:
             connection.close()
 
-    def clean(self, count: int, *, players: int) -> Workload:
+    def clean(self, count: int, *, players: int, share: int = 1) -> Workload:
         """The workload of that size, on a stream of its own; made at the first call."""
-        name = f"bench:{count}:{players}"
+        name = f"bench:{count}:{players}:{share}"
         if name not in self._laid:
-            self._lay(clean(name, count, self.until_ms, players=players))
+            self._lay(clean(name, count, self.until_ms, players=players, share=share))
         return self._laid[name]
 
     def partly_refused(self, count: int, *, players: int) -> Workload:

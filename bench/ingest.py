@@ -14,6 +14,7 @@ from bench.case import Case, Group
 from bench.house import House, chunks, copy_all
 from bench.scale import Scale
 from bench.workload import PLAYERS
+from producer.outbox import ARRAY_EVENTS
 
 SECTION: Final = "hot path"
 _RATE: Final = "events/s"
@@ -34,10 +35,13 @@ def groups(house: House, scale: Scale) -> Iterator[Group]:
 def cases(house: House, events: int, at: str = "") -> tuple[Case, ...]:
     """Raw COPY and what is compared with it; ``at`` is added to each name."""
     limit, one = f"raw COPY{at}", f"one consumer{at}"
+    shared = f", {ARRAY_EVENTS} events an entry{at}"
     return (
         Case(limit, lambda: copy_rate(house, events), _RATE),
         Case(one, lambda: load_rate(house, events, 1), _RATE, limit, 0.45),
         Case(f"two consumers{at}", lambda: load_rate(house, events, 2), _RATE, limit, 0.60),
+        Case(f"one consumer{shared}", lambda: shared_rate(house, events, 1), _RATE, limit, 0.45),
+        Case(f"two consumers{shared}", lambda: shared_rate(house, events, 2), _RATE, limit, 0.60),
         Case(f"every row there already{at}", lambda: again_rate(house, events), _RATE, one, 0.45),
         Case(f"1 % refused{at}", lambda: refused_rate(house, events), _RATE, one, 0.9),
     )
@@ -57,6 +61,13 @@ def load_rate(house: House, events: int, consumers: int, players: int = PLAYERS)
     return drain.rate(house, workload, consumers)
 
 
+def shared_rate(house: House, events: int, consumers: int) -> float:
+    """Events a second when many share an entry, as many as our own producer puts into one."""
+    workload = house.clean(events, players=PLAYERS, share=ARRAY_EVENTS)
+    house.empty()
+    return drain.rate(house, workload, consumers)
+
+
 def again_rate(house: House, events: int) -> float:
     """Events a second when all are stored already."""
     workload = house.clean(events, players=PLAYERS)
@@ -66,7 +77,7 @@ def again_rate(house: House, events: int) -> float:
 
 
 def refused_rate(house: House, events: int) -> float:
-    """Entries a second when one in a hundred is refused."""
+    """Events a second when one in a hundred is refused."""
     workload = house.partly_refused(events, players=PLAYERS)
     house.empty()
     return drain.rate(house, workload, 1)

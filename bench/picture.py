@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from bench import beside
 from bench.case import Result
+from producer.outbox import ARRAY_EVENTS
 
 _LIMIT, _OURS, _PEER = "the limit", "this pipeline", "others, the same work"
 _COLOURS: Final = {_LIMIT: "#9aa3ad", _OURS: "#1668b8", _PEER: "#d9a05b"}
@@ -19,6 +20,14 @@ _NUMBER: Final[dict[str, Any]] = {
 }
 _SHOWN: Final = {
     "raw COPY": ("Postgres alone: binary COPY", _LIMIT),
+    f"two consumers, {ARRAY_EVENTS} events an entry": (
+        f"Infamous, two consumers, {ARRAY_EVENTS} events an entry",
+        _OURS,
+    ),
+    f"one consumer, {ARRAY_EVENTS} events an entry": (
+        f"Infamous, one consumer, {ARRAY_EVENTS} events an entry",
+        _OURS,
+    ),
     "two consumers": ("Infamous, two consumers", _OURS),
     "one consumer": ("Infamous, one consumer", _OURS),
 }

@@ -1,8 +1,9 @@
 """Producing: a game to play flows in; how fast it is simulated, and sent, flows out.
 
-The limit of sending is what Redis takes of the same payload from its own benchmark program, over several
-connections so that it never waits, with as many commands in the pipeline as the producer sends at once. Where
-the program is missing, packed commands are written to sockets instead, and the case's name says so.
+The limit of sending is what Redis takes of the same events, an XADD each, from its own benchmark program,
+over several connections so that it never waits, with hundreds of commands in the pipeline. Where the program
+is missing, packed commands are written to sockets instead, and the case's name says so. The producer's events
+share entries, as those of any sender may that has many.
 Rates are those of the stream: from its first entry's time to its last one's.
 """
 
@@ -22,7 +23,7 @@ from bench.workload import HOUR_MS, PLAYERS, simulated
 from pipeline import stream
 from pipeline.event import encode
 from pipeline.stream import STREAM
-from producer.outbox import PARCEL_EVENTS
+from producer.outbox import ARRAY_EVENTS, PARCEL_EVENTS
 from producer.simulate import population, write
 
 SECTION: Final = "producing"
@@ -82,20 +83,23 @@ def limit_rate(house: House, events: int, program: str | None) -> float:
 
 
 def produced(house: House, events: int) -> float:
-    """Entries a second that a producer sends."""
+    """Events a second that a producer sends."""
     house.client.delete(STREAM, stream.PLAYERS, stream.PRODUCER)
     process = crew.start(
         house, "producer", "--rate", "max", "--count", str(events), "--history", "0"
     )
     crew.finished(process, _AT_MOST_S)
-    return stream_rate(house, events)
+    sent = int(house.client.hget(stream.PRODUCER, "sent") or 0)
+    if sent != events:
+        raise BenchError(f"The producer has sent {sent:,} of {events:,} events.")
+    return stream_rate(house, events, share=ARRAY_EVENTS)
 
 
-def stream_rate(house: House, events: int) -> float:
-    """Entries a second between the first and the last, by Redis' clock."""
+def stream_rate(house: House, events: int, share: int = 1) -> float:
+    """Events a second between the first entry and the last, by Redis' clock, up to ``share`` in each."""
     found = house.client.xinfo_stream(STREAM)
-    if found["length"] < events:
-        raise BenchError(f"{found['length']:,} of {events:,} entries are on the stream.")
+    if found["length"] * share < events:
+        raise BenchError(f"{found['length']:,} entries for {events:,} events are on the stream.")
     first, last = (_ms(found[end][0]) for end in ("first-entry", "last-entry"))
     return 1000 * events / max(1, last - first)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from typing import Final
@@ -26,6 +26,7 @@ from consumer.batch import Batch, Limits
 from pipeline import stream
 from pipeline.event import Window
 from pipeline.stream import STREAM, Stream
+from producer.outbox import ARRAY_EVENTS
 
 SECTION: Final = "where the time goes"
 
@@ -39,17 +40,26 @@ select pid from pg_stat_activity where application_name like 'infamous consumer 
 
 
 def groups(house: House, scale: Scale) -> Iterator[Group]:
-    """By process, then by step."""
+    """By process, then by step; with an event an entry, and with many."""
     house.keep(0)
-    for measure, names in ((by_process, _PROCESSES), (by_step, _STEPS)):
-        found = [Reading(name, _EACH) for name in names]
-        yield Group(readings.cases(partial(measure, house, scale.events), found), scale.slow_rounds)
+    for share in (1, ARRAY_EVENTS):
+        where = f", {share} events an entry" if share > 1 else ""
+        for measure, names in ((by_process, _PROCESSES), (by_step, _STEPS)):
+            named = partial(_named, where, measure, house, scale.events, share)
+            found = [Reading(name + where, _EACH) for name in names]
+            yield Group(readings.cases(named, found), scale.slow_rounds)
     house.forget_workloads()
 
 
-def by_process(house: House, events: int) -> Mapping[str, float]:
-    """CPU that each of the three takes for an event, in microseconds."""
-    workload = house.clean(events, players=PLAYERS)
+def _named(
+    where: str, measure: Callable[..., Mapping[str, float]], *arguments: object
+) -> Mapping[str, float]:
+    return {name + where: value for name, value in measure(*arguments).items()}
+
+
+def by_process(house: House, events: int, share: int = 1) -> Mapping[str, float]:
+    """CPU that each of the three takes for an event, in microseconds, where so many share an entry."""
+    workload = house.clean(events, players=PLAYERS, share=share)
     house.empty()
     drain.stage(house, workload)
     with crew.consumers(house, 1) as (consumer,):
@@ -66,9 +76,9 @@ def by_process(house: House, events: int) -> Mapping[str, float]:
     }
 
 
-def by_step(house: House, events: int) -> Mapping[str, float]:
-    """How long each step takes for an event, in microseconds."""
-    workload = house.clean(events, players=PLAYERS)
+def by_step(house: House, events: int, share: int = 1) -> Mapping[str, float]:
+    """How long each step takes for an event, in microseconds, where so many share an entry."""
+    workload = house.clean(events, players=PLAYERS, share=share)
     house.empty()
     house.client.copy(workload.name, STREAM, replace=True)
     spent_s: dict[str, float] = defaultdict(float)
@@ -79,7 +89,7 @@ def by_step(house: House, events: int) -> Mapping[str, float]:
         source = Stream(client)
         for _ in range(0, events, BATCH_ROWS):
             batch, clock = Batch(limits), _Clock(spent_s)
-            while len(batch.ids) < min(BATCH_ROWS, events):
+            while batch.taken < min(BATCH_ROWS, events):
                 page = source.read("bench", batch.room())
                 clock.spent("read")
                 if not page.entries:

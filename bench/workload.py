@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Final
 
 from infamous.prove.poison import made
-from pipeline.entry import Form
+from pipeline.entry import packed_up
 from pipeline.event import Event, Reason, encode
 from producer.simulate import history, population, step
 
@@ -40,12 +40,17 @@ class Workload:
     events: Sequence[Event]
     # Names and values in turn, as XADD takes them.
     entries: Sequence[tuple[bytes, ...]]
+    # Events, and what is to be refused, in all of them.
+    carried: int
 
 
-def clean(name: str, count: int, until_ms: int, *, players: int = PLAYERS) -> Workload:
-    """Nothing but events, all different."""
+def clean(
+    name: str, count: int, until_ms: int, *, players: int = PLAYERS, share: int = 1
+) -> Workload:
+    """Nothing but events, all different; so many share an entry."""
     events = list(simulated(count, until_ms - HOUR_MS, until_ms, players=players))
-    return Workload(name, events, [(Form.EVENT.value, encode(event)) for event in events])
+    packed = packed_up([encode(event) for event in events], share)
+    return Workload(name, events, [(form.value, value) for form, value in packed], count)
 
 
 def partly_refused(name: str, clean_one: Workload, until_ms: int) -> Workload:
@@ -59,7 +64,7 @@ def partly_refused(name: str, clean_one: Workload, until_ms: int) -> Workload:
         else:
             turn, place = divmod(number // _REFUSED_EVERY, len(_REASONS))
             entries.append(made(_REASONS[place], turn, rng, until_ms).fields)
-    return Workload(name, events, entries)
+    return Workload(name, events, entries, len(entries))
 
 
 def simulated(

@@ -20,9 +20,9 @@ from producer.simulate import Player, population, write
 
 # At high rates events go out this often at most: a round trip a batch, not a round trip an event.
 _MIN_PARCEL_S: Final = 0.02
-# Without a rate a parcel is larger, so that the players' states are a smaller part of it; Redis runs it in
-# a millisecond or two.
-_FLOOD_EVENTS: Final = 1000
+# Without a rate a parcel is larger, so that the players' states are a small part of it; its events share
+# entries, so Redis runs it in a millisecond or two all the same.
+_FLOOD_EVENTS: Final = 5000
 # At low rates the loop turns all the same, so that whoever watches it sees it alive.
 _LONGEST_WAIT_S: Final = 1.0
 

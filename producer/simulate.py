@@ -177,6 +177,11 @@ def _draw(player: Player) -> int:
     return z ^ (z >> 31)
 
 
+# What an id has of chance is what the deed had, stirred: it is as unique, and tells nothing of the deed.
+_STIR: Final = 0xD6E8FEB86659FD93
+_MASK_74: Final = 2**74 - 1
+
+
 def _odds(pct: float) -> int:
     """A chance in percent, as the bound below which a 16-bit draw must fall."""
     return round(pct * 65_536 / 100)
@@ -320,7 +325,7 @@ def _book(
     )
     return form(
         ts_ms,
-        bits >> 54 << 64 | _draw(player),
+        bits * _STIR >> 40 & _MASK_74,
         player.name,
         action,
         xp,

@@ -1,10 +1,10 @@
 -- Hourly rates: events of each kind an hour, and the XP and karma they moved.
--- Hours: the last 30 days of the data; an hour without events of a kind has a row of zeros.
+-- Hours: the last 7 days of the data; an hour without events of a kind has a row of zeros.
 -- Columns: hour: its beginning; action; events; xp_delta: the sum, upgrades' prices are negative;
 -- karma_delta: the sum.
 -- From: hourly_totals, as of the last rollup.
 with span as (
-    select greatest(min(hour), max(hour) - interval '719 hours') as first, max(hour) as last
+    select greatest(min(hour), max(hour) - interval '167 hours') as first, max(hour) as last
     from hourly_totals
 ), actions as (
     select distinct action from span join hourly_totals on hour between first and last
