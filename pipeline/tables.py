@@ -150,7 +150,7 @@ pipeline_health = Table(
     _count("batches", "batches stored; exact, as the next three are"),
     _count("stored", "events that became rows"),
     _count("duplicates", "events that were rows already"),
-    _count("quarantined", "entries refused, re-deliveries included"),
+    _count("quarantined", "events refused, and entries that hold none, re-deliveries included"),
     Column(
         "quarantined_by_reason",
         JSONB,
@@ -158,7 +158,7 @@ pipeline_health = Table(
         server_default=text("'{}'::jsonb"),
         comment="the same by reason code",
     ),
-    _count("batch_rows_max", "entries of the largest batch"),
+    _count("batch_rows_max", "events of the largest batch"),
     _seconds("batch_s_sum", "seconds that storing batches took"),
     _seconds("batch_s_max", "seconds that the slowest took"),
     Column(
