@@ -102,11 +102,11 @@ class Watcher:
             )
         self._count()
         now_s = time.monotonic()
-        added = state.entries if state.added is None else state.added
-        self._seen.append((now_s, added, self._rows + self._quarantined))
+        # Not what was added to the stream: an entry may carry many events.
+        self._seen.append((now_s, sent, self._rows + self._quarantined))
         while now_s - self._seen[0][0] > RATE_WINDOW_S:
             self._seen.popleft()
-        then_s, then_added, then_stored = self._seen[0]
+        then_s, then_sent, then_stored = self._seen[0]
         span_s = now_s - then_s
         oldest_ms = state.oldest_waiting_ms
         return Glimpse(
@@ -114,7 +114,7 @@ class Watcher:
             produced=sent,
             rows=self._rows,
             quarantined=self._quarantined,
-            in_rate=(added - then_added) / span_s if span_s else 0.0,
+            in_rate=(sent - then_sent) / span_s if span_s else 0.0,
             out_rate=(self._rows + self._quarantined - then_stored) / span_s if span_s else 0.0,
             oldest_s=0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000),
             events=[dict(event) for event in events],

@@ -59,10 +59,12 @@ def on_signals(
             os._exit(0)
 
     # Python runs a handler between two steps of Python code, so never while libpq waits for an answer.
-    # The byte in the pipe comes at once, and the thread that waits for it depends on nobody.
+    # The byte in the pipe comes at once, and the thread that waits for it depends on nobody. The handler
+    # does nothing: an event that it set would wait for its own lock, for ever, where the signal came in the
+    # middle of a wait for that event.
     watcher = threading.Thread(target=watch, name="stop", daemon=True)
     former_fd = signal.set_wakeup_fd(ask, warn_on_full_buffer=False)
-    former = {number: signal.signal(number, lambda *_: stop.set()) for number in _SIGNALS}
+    former = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
     watcher.start()
     try:
         yield stop

@@ -15,6 +15,8 @@ from sqlalchemy import Engine, create_engine, make_url, pool, text
 from infamous import schema
 from infamous.embedded.servers import Servers, joined
 from pipeline import stream
+from pipeline.entry import Form, split
+from pipeline.event import Refused
 from pipeline.stream import Stream
 
 _REDIS_DATABASES = 16
@@ -39,6 +41,17 @@ class World:
     def environment(self) -> dict[str, str]:
         """What a process needs to find this world."""
         return {"DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url}
+
+    def payloads(self) -> list[bytes]:
+        """What is on the stream, in order: events, alone or out of arrays, and what is none."""
+        found: list[bytes] = []
+        for page in self.source.walk(from_ms=0, to_ms=2**63):
+            for entry in page:
+                try:
+                    found += split(entry.payload) if entry.form is Form.EVENTS else [entry.payload]
+                except Refused:
+                    found.append(entry.payload)
+        return found
 
     def count(self, table: str) -> int:
         """Rows of a table."""

@@ -15,9 +15,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from infamous.embedded import confine, locks
@@ -179,15 +179,16 @@ class Told:
             os.close(former)
 
 
-def keep(folder: Folder, keeper_lock: int, stop: threading.Event) -> None:
-    """Tend the servers until nobody uses them, or until told to stop."""
+def keep(folder: Folder, keeper_lock: int, asked: SimpleQueue[int]) -> None:
+    """Tend the servers until nobody uses them, or until asked to stop: anything in the queue."""
     run = folder.make_run_folder(read_json(folder.state_file).get("run"))
     servers: list[Server] = [EmbeddedPostgres(folder, run), EmbeddedRedis(folder, run)]
     kept = [Kept(server, folder) for server in servers]
     told = Told(folder, run)
     held: list[int] = []
+    is_asked = not asked.empty()
     try:
-        while not stop.is_set() and _is_same_file(folder.keeper_lock, keeper_lock):
+        while not is_asked and _is_same_file(folder.keeper_lock, keeper_lock):
             # Nobody joins a server while its lock is ours.
             unused = {one: locks.attempt(folder.users(one.server.name)) for one in kept}
             idle = [one for one, lock in unused.items() if lock is not None]
@@ -203,7 +204,8 @@ def keep(folder: Folder, keeper_lock: int, stop: threading.Event) -> None:
             for one in busy:
                 one.tend(time.monotonic())
             told.tell(kept)
-            stop.wait(_POLL_STARTING_S if any(one.is_starting for one in busy) else _POLL_S)
+            is_starting = any(one.is_starting for one in busy)
+            is_asked = _is_asked_within(asked, _POLL_STARTING_S if is_starting else _POLL_S)
     finally:
         if _is_same_file(folder.keeper_lock, keeper_lock):
             # Whoever looks now must not think that the servers run.
@@ -214,6 +216,14 @@ def keep(folder: Folder, keeper_lock: int, stop: threading.Event) -> None:
         # Before keeper.lock, which falls when we end: who finds that one free finds them all free.
         for lock in held:
             os.close(lock)
+
+
+def _is_asked_within(asked: SimpleQueue[int], seconds: float) -> bool:
+    try:
+        asked.get(timeout=seconds)
+    except Empty:
+        return False
+    return True
 
 
 def _stop_all(kept: list[Kept]) -> None:
@@ -238,11 +248,13 @@ def main() -> None:
     folder, keeper_lock = Folder(Path(sys.argv[1])), int(sys.argv[2])
     os.set_inheritable(keeper_lock, False)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
-    stop = threading.Event()
+    # An Event that is set by a handler waits for its own lock, for ever, where the signal comes in the middle
+    # of a wait for it. A queue of this kind is made for that; and a thread beside would forbid us to fork.
+    asked: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: asked.put(number))
     _end_former(folder)
-    keep(folder, keeper_lock, stop)
+    keep(folder, keeper_lock, asked)
     _log.info("Nobody uses the servers any more; the keeper leaves.")
 
 

@@ -48,7 +48,7 @@ def picture(scene: Scene) -> RenderableType:
         style="dim",
     )
     flow = Text(
-        f"in {scene.in_rate:,.0f}/s   out {scene.out_rate:,.0f}/s   stored {scene.stored:,}"
+        f"in {scene.in_rate:,.0f} entries/s   out {scene.out_rate:,.0f} events/s   stored {scene.stored:,}"
         f"   quarantined {scene.quarantined:,}   "
     )
     flow.append(f"waiting {scene.waiting:,}", style="yellow" if scene.waiting > 10_000 else "")
@@ -64,8 +64,8 @@ def line(scene: Scene) -> str:
     parts = [
         f"{scene.elapsed_s:4.0f} s",
         scene.phase,
-        f"in {scene.in_rate:,.0f}/s",
-        f"out {scene.out_rate:,.0f}/s",
+        f"in {scene.in_rate:,.0f} entries/s",
+        f"out {scene.out_rate:,.0f} events/s",
         f"stored {scene.stored:,}",
         f"waiting {scene.waiting:,}",
         *_crew(scene),

@@ -53,6 +53,8 @@ def test_the_hot_path_is_measured_and_written_down(
         "raw COPY",
         "one consumer",
         "two consumers",
+        "one consumer, 100 events an entry",
+        "two consumers, 100 events an entry",
         "every row there already",
         "1 % refused",
     ]

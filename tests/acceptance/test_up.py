@@ -69,7 +69,8 @@ def test_up_plays_history_then_live_and_leaves_nothing(launch: Launcher, home: P
     assert told.code == 0, told.text
     status = json.loads(told.out)
     assert (status["undelivered"], status["pending"], status["consumers"]) == (0, 0, {})
-    assert (status["rows"], status["produced"], status["entries"]) == (rows, ever, ever)
+    assert (status["rows"], status["produced"]) == (rows, ever)
+    assert 0 < status["entries"] < ever  # those of the history share some
     assert status["quarantined"] == {"total": 0, "by_reason": {}}
     audited = launch.run("infamous", "audit", environment=environment)
     assert (audited.code, f"audit passed: {rows:,} rows" in audited.out) == (0, True), audited.text

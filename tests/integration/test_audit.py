@@ -338,7 +338,9 @@ def test_the_watcher_sees_what_the_view_shows(world: World) -> None:
     made = chains(30, start_ms=now_ms() - 5_000)
     watcher = Watcher(world.source, world.engine, COLE, events=5)
     assert watcher.look().rows == 0
-    world.source.append([encode(event) for event in made])
+    outbox = Outbox(world.source)
+    outbox.open()
+    outbox.send(pack(made, []))
     world.source.append([b"bad"])
     with working(world):
         until(lambda: is_drained(world), "the stream to drain")

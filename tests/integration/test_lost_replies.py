@@ -28,7 +28,6 @@ from producer.outbox import Outbox, Parcel, pack
 from producer.simulate import population, step
 from tests.conftest import World
 from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
-from tests.integration.test_outbox import on_stream
 from tests.integration.test_proxy import (
     postgres_socket,
     postgres_through,
@@ -242,10 +241,10 @@ def test_exec_is_lost(world: World, to_redis: Proxy, outbox: Outbox, drop: Toxic
         send(outbox, parcel)
     assert to_redis.hits[drop] == 1
     assert len(seen) == (2 if drop is Toxic.DROP_REQUEST else 1)
-    assert on_stream(world) == parcel.payloads
+    assert world.payloads() == parcel.payloads
     after = pack([step(players[0], now_ms() + 6)], players)
     send(outbox, after)
-    assert on_stream(world) == parcel.payloads + after.payloads
+    assert world.payloads() == parcel.payloads + after.payloads
     assert world.client.hget(PRODUCER, "sent") == b"7"
 
 
@@ -259,7 +258,7 @@ def test_every_exec_is_lost(world: World, to_redis: Proxy, outbox: Outbox) -> No
         assert to_redis.hits[Toxic.DROP_REQUEST] == 1
     assert stream.is_temporary(caught.value)
     send(outbox, parcel)
-    assert on_stream(world) == parcel.payloads
+    assert world.payloads() == parcel.payloads
 
 
 @pytest.mark.parametrize("drop", DROPS)
@@ -270,7 +269,7 @@ def test_a_large_parcel_is_lost(world: World, to_redis: Proxy, outbox: Outbox, d
     with to_redis.imposed(drop, when=lambda chunk: b"MULTI" in chunk and not to_redis.hits[drop]):
         send(outbox, parcel)
     assert to_redis.hits[drop] == 1
-    assert on_stream(world) == parcel.payloads
+    assert world.payloads() == parcel.payloads
     assert world.client.hget(PRODUCER, "sent") == b"500"
 
 

@@ -21,7 +21,6 @@ from structlog.testing import capture_logs
 
 from infamous.audit import audit
 from pipeline import stream
-from pipeline.entry import split
 from pipeline.event import Event, Window, decode
 from pipeline.patience import Stopped, wait_for
 from pipeline.stream import PLAYERS, PRODUCER, Stream
@@ -37,16 +36,6 @@ from tests.unit.samples import NOW_MS
 
 SEED = 7
 STAY = threading.Event()  # never set
-
-
-def on_stream(world: World) -> list[bytes]:
-    """The events on the stream, in order, whether they came alone or in arrays."""
-    entries: Any = world.client.execute_command("XRANGE", world.source.key, "-", "+")  # type: ignore[no-untyped-call]
-    return [
-        event
-        for _, (name, value) in entries
-        for event in (split(value) if name == b"events" else [value])
-    ]
 
 
 def states(world: World) -> dict[str, Player]:
@@ -93,7 +82,7 @@ def test_events_states_and_notes_arrive_together(outbox: Outbox, world: World) -
     plan = History(5, 10, is_done=True)
     parcel = pack(events, players, plan)
     outbox.send(parcel)
-    assert on_stream(world) == parcel.payloads
+    assert world.payloads() == parcel.payloads
     ledger = Outbox(world.source).open()
     assert ledger == Ledger({player.name: player for player in players}, 10, plan)
     assert states(world)[COLE].seq == 4
@@ -103,7 +92,7 @@ def test_a_parcel_that_is_refused_changes_nothing(outbox: Outbox, world: World) 
     """An event that does not get onto the stream leaves no state behind: the chain is not forked."""
     players = population(SEED, 1, now_ms(), 0)
     outbox.send(pack(play(players, 2), players))
-    before = (on_stream(world), states(world), world.client.hgetall(PRODUCER))
+    before = (world.payloads(), states(world), world.client.hgetall(PRODUCER))
     limit = world.client.config_get("maxmemory")["maxmemory"]
     world.client.config_set("maxmemory", "1")
     parcel = pack(play(players, 3), players)
@@ -113,9 +102,9 @@ def test_a_parcel_that_is_refused_changes_nothing(outbox: Outbox, world: World) 
     finally:
         world.client.config_set("maxmemory", str(limit))
     assert stream.is_temporary(caught.value)
-    assert (on_stream(world), states(world), world.client.hgetall(PRODUCER)) == before
+    assert (world.payloads(), states(world), world.client.hgetall(PRODUCER)) == before
     outbox.send(parcel)
-    assert (len(on_stream(world)), sent(world), states(world)[COLE].seq) == (5, 5, 5)
+    assert (len(world.payloads()), sent(world), states(world)[COLE].seq) == (5, 5, 5)
 
 
 def test_a_parcel_sent_again_arrives_once(outbox: Outbox, world: World) -> None:
@@ -124,11 +113,11 @@ def test_a_parcel_sent_again_arrives_once(outbox: Outbox, world: World) -> None:
     parcel = pack(play(players, 4), players)
     for _ in range(3):
         outbox.send(parcel)
-    assert on_stream(world) == parcel.payloads
+    assert world.payloads() == parcel.payloads
     assert sent(world) == 4
     after = pack(play(players, 2), players)
     outbox.send(after)
-    assert on_stream(world) == parcel.payloads + after.payloads
+    assert world.payloads() == parcel.payloads + after.payloads
 
 
 def test_another_producers_parcel_is_noticed(outbox: Outbox, world: World) -> None:
@@ -141,10 +130,10 @@ def test_another_producers_parcel_is_noticed(outbox: Outbox, world: World) -> No
     for _ in range(2):
         with pytest.raises(Overtaken):
             outbox.send(pack(play(ours, 4), ours))
-    assert on_stream(world) == parcel.payloads
+    assert world.payloads() == parcel.payloads
     taken_up = [outbox.open().players[player.name] for player in ours]
     outbox.send(pack(play(taken_up, 4), taken_up))
-    seqs = Counter((e["player"], e["seq"]) for e in map(json.loads, on_stream(world)))
+    seqs = Counter((e["player"], e["seq"]) for e in map(json.loads, world.payloads()))
     assert set(seqs.values()) == {1}
     assert len(seqs) == 8
 
@@ -163,7 +152,7 @@ def test_a_flushed_redis_gets_everything_again(outbox: Outbox, world: World) -> 
     assert {n: dump_player(p) for n, p in ledger.players.items() if n != COLE} == resting
     assert ledger.players[COLE].seq == 5
     assert (ledger.sent, ledger.history) == (13, History(1, 2, is_done=True))
-    assert len(on_stream(world)) == 3
+    assert len(world.payloads()) == 3
 
 
 def test_a_second_producers_states_survive_a_flush(outbox: Outbox, world: World) -> None:
@@ -184,12 +173,12 @@ def test_a_parcel_that_was_started_arrives_once(outbox: Outbox, world: World) ->
     """Sending it sees it through; sending it again finds it there."""
     players = population(SEED, 2, now_ms(), 0)
     for _ in range(3):
-        before = on_stream(world)
+        before = world.payloads()
         parcel = pack(play(players, PARCEL_EVENTS), players)
         outbox.start(parcel)
         for _ in range(2):
             outbox.send(parcel)
-            assert on_stream(world) == before + parcel.payloads
+            assert world.payloads() == before + parcel.payloads
     assert {player.name: player for player in players} == states(world)
     assert sent(world) == 3 * PARCEL_EVENTS
 
@@ -202,12 +191,12 @@ def test_a_started_parcel_whose_line_breaks_arrives_once(world: World) -> None:
         outbox.open()
         players = population(SEED, 2, now_ms(), 0)
         for _ in range(5):
-            before = on_stream(world)
+            before = world.payloads()
             parcel = pack(play(players, PARCEL_EVENTS), players)
             outbox.start(parcel)
             world.client.client_kill_filter(_type="normal", skipme=True)
             send(outbox, parcel)
-            assert on_stream(world) == before + parcel.payloads
+            assert world.payloads() == before + parcel.payloads
     assert sent(world) == 5 * PARCEL_EVENTS
 
 
@@ -217,7 +206,7 @@ def test_a_started_parcel_is_not_taken_for_another(outbox: Outbox, world: World)
     outbox.start(pack(play(players, 4), players))
     parcel = pack(play(players, 4), players)
     send(outbox, parcel)
-    assert on_stream(world)[-4:] == parcel.payloads
+    assert world.payloads()[-4:] == parcel.payloads
 
 
 def test_starting_is_no_more_than_a_hint(outbox: Outbox, world: World) -> None:
@@ -240,7 +229,7 @@ def test_starting_is_no_more_than_a_hint(outbox: Outbox, world: World) -> None:
     finally:
         world.client.config_set("maxmemory", str(limit))
     assert stream.is_temporary(caught.value)
-    assert on_stream(world) == parcel.payloads
+    assert world.payloads() == parcel.payloads
 
 
 @pytest.mark.parametrize("is_other_there", [False, True])
@@ -361,9 +350,9 @@ def test_a_dropped_connection_neither_loses_nor_doubles(
     parcel = pack(play(players, 6), players)
     send(outbox, parcel)
     assert len(proxy.drops) < len(drops)
-    assert len(on_stream(world)) == sent(world) == 8
+    assert len(world.payloads()) == sent(world) == 8
     send(outbox, pack(play(players, 2), players))
-    seqs = [(event["player"], event["seq"]) for event in map(json.loads, on_stream(world))]
+    seqs = [(event["player"], event["seq"]) for event in map(json.loads, world.payloads())]
     assert len(set(seqs)) == len(seqs) == 10
 
 
@@ -377,7 +366,7 @@ def test_a_live_game_on_a_bad_line(world: World, proxy: Proxy, far: Stream, rate
     with capture_logs():
         count = play_live(outbox, count=4000, rate=rate, told=told.extend)
     assert count == 4000
-    assert on_stream(world) == told
+    assert world.payloads() == told
     assert sent(world) == 4000
     assert proxy.drops == []
     consume_and_audit(world, rows=4000)
@@ -438,7 +427,7 @@ def test_a_parcel_found_to_have_arrived_is_acknowledged(
     proxy.drops = ["reply"]
     send(outbox, parcel)
     assert proxy.drops == []
-    assert on_stream(world) == parcel.payloads
+    assert world.payloads() == parcel.payloads
     assert noted(tmp_path) == [*tries(parcel), Ack(parcel.token)]
 
 
@@ -468,7 +457,7 @@ def test_what_cannot_be_noted_is_not_sent(world: World) -> None:
         outbox = Outbox(world.source, journal)
         with pytest.raises(JournalError, match="No space left"):
             play_live(outbox, count=10)
-    assert on_stream(world) == []
+    assert world.payloads() == []
 
 
 def test_a_live_game_keeps_its_journal_on_a_bad_line(
@@ -483,7 +472,7 @@ def test_a_live_game_keeps_its_journal_on_a_bad_line(
     lines = noted(tmp_path)
     acknowledged = {line.token for line in lines if isinstance(line, Ack)}
     tried = [line for line in lines if isinstance(line, Try)]
-    assert [line.payload for line in tried] == on_stream(world)
+    assert [line.payload for line in tried] == world.payloads()
     assert {line.token for line in tried} == acknowledged
     assert proxy.drops == []
 
@@ -522,7 +511,7 @@ def test_count_and_told_are_exact(world: World) -> None:
     """So many events, no more, each told once when Redis has it."""
     told: list[bytes] = []
     assert play_live(Outbox(world.source), count=137, told=told.extend) == 137
-    assert len(on_stream(world)) == sent(world) == len(told) == 137
+    assert len(world.payloads()) == sent(world) == len(told) == 137
     assert play_live(Outbox(world.source), count=0) == 0
 
 
@@ -548,14 +537,14 @@ def test_two_live_producers_never_fork_a_chain(world: World, rate: float) -> Non
         client.close()
     assert failed == []
     assert counts == [1500, 1500]
-    assert sent(world) == len(on_stream(world)) == 3000
+    assert sent(world) == len(world.payloads()) == 3000
     consume_and_audit(world, rows=3000)
 
 
 def test_a_restart_goes_on_from_the_last_event(world: World) -> None:
     """Karma, XP, seq and energy are those of the last event on the stream, for every player."""
     play_live(Outbox(world.source), count=600)
-    last = {event["player"]: event for event in map(json.loads, on_stream(world))}
+    last = {event["player"]: event for event in map(json.loads, world.payloads())}
     left = Outbox(world.source).open().players
     assert last.keys() == left.keys()
     for name, event in last.items():
@@ -565,7 +554,7 @@ def test_a_restart_goes_on_from_the_last_event(world: World) -> None:
         assert player.energy == event["details"]["energy"]
     play_live(Outbox(world.source), count=600)
     first_again: dict[str, dict[str, Any]] = {}
-    for raw in on_stream(world)[600:]:
+    for raw in world.payloads()[600:]:
         event = json.loads(raw)
         first_again.setdefault(event["player"], event)
     for name, event in first_again.items():
@@ -636,7 +625,7 @@ def test_a_history_broken_off_and_resumed_is_the_same_history(world: World) -> N
     whole_count = play_history(
         Outbox(world.source), plan, STAY, lambda at_ms, n: seen.append((at_ms, n))
     )
-    whole, left = on_stream(world), states(world)
+    whole, left = world.payloads(), states(world)
     assert len(whole) == whole_count == sent(world) == seen[-1][1]
     assert len(seen) >= 6, "too few parcels to break between"
     assert seen == sorted(seen)
@@ -661,7 +650,7 @@ def test_a_history_broken_off_and_resumed_is_the_same_history(world: World) -> N
                 continue
             break
         assert pieces >= len(seen) // parcels
-        assert on_stream(world) == whole
+        assert world.payloads() == whole
         assert states(world) == left
 
 
@@ -685,7 +674,7 @@ def test_two_producers_of_one_history_play_it_once(world: World) -> None:
     """Started at the same time they take turns: the events of one history, none twice."""
     plan = plan_of(2)
     play_history(Outbox(world.source), plan, STAY, lambda *_: None)
-    whole = on_stream(world)
+    whole = world.payloads()
     world.client.flushdb()
     clients = [stream.connect(world.redis_url) for _ in range(2)]
     failed: list[BaseException] = []
@@ -707,7 +696,7 @@ def test_two_producers_of_one_history_play_it_once(world: World) -> None:
     for client in clients:
         client.close()
     assert failed == []
-    assert on_stream(world) == whole
+    assert world.payloads() == whole
     assert sent(world) == len(whole)
 
 
@@ -728,4 +717,4 @@ def test_a_slow_game_keeps_its_pace(world: World) -> None:
     assert time.time() - began_s > 0.45
     gaps = [later.ts_ms - earlier.ts_ms for earlier, later in pairwise(map(read_event, told))]
     assert all(20 <= gap <= 30 for gap in gaps), gaps
-    assert len(on_stream(world)) == 21
+    assert len(world.payloads()) == 21

@@ -18,11 +18,10 @@ from sqlalchemy import text
 
 from infamous.audit import audit
 from infamous.prove.poison import REFUSED_BY_DATABASE
-from pipeline.entry import Entry, Form, split
-from pipeline.event import Reason, Refused
+from pipeline.event import Reason
 from producer.journal import STORED, Ack, Try, read
 from tests.conftest import World
-from tests.integration.consuming import is_drained, now_ms, until, working
+from tests.integration.consuming import is_drained, until, working
 
 REFUSE = (
     "alter table game_events add constraint refused_on_purpose"
@@ -50,22 +49,6 @@ def stranger(world: World, journal: Path, *arguments: str) -> Iterator[subproces
     finally:
         process.kill()
         process.communicate()
-
-
-def items(world: World) -> int:
-    """Events and poison on the stream, whatever shares an entry."""
-    pages = world.source.walk(from_ms=0, to_ms=now_ms())
-    return sum(elements(entry) for page in pages for entry in page)
-
-
-def elements(entry: Entry) -> int:
-    """How many share it."""
-    if entry.form is not Form.EVENTS:
-        return 1
-    try:
-        return len(split(entry.payload))
-    except Refused:
-        return 1
 
 
 def of_journal(journal: Path) -> tuple[dict[bytes, str], dict[bytes, str]]:
@@ -111,16 +94,16 @@ def test_every_entry_is_stored_or_refused_as_it_was_meant(world: World, tmp_path
         with stranger(
             world, journal, "--seed", "3", "--rate", "3000", "--poison-share", "0.05"
         ) as process:
-            until(lambda: process.poll() or items(world) > 2500, "enough entries")
+            until(lambda: process.poll() or len(world.payloads()) > 2500, "enough entries")
         until(lambda: is_drained(world), "the stream to drain")
     assert_accounted(world, journal)
     _, acknowledged = of_journal(journal)
     assert len(acknowledged) > 1000
     assert {*acknowledged.values()} == {STORED, *Reason}
-    assert world.source.state().entries < items(world) / 1.5  # and many came in arrays
+    assert world.source.state().entries < len(world.payloads()) / 1.5  # and many came in arrays
     # This seed soon sends an earlier parcel again, which is noted once, and the same bad bytes often.
     noted = Counter(line.payload for line in read(journal) if isinstance(line, Try))
-    assert items(world) > noted.total()
+    assert len(world.payloads()) > noted.total()
     assert max(noted.values()) >= 5
 
 
@@ -135,14 +118,14 @@ def test_it_sends_again_until_redis_takes_it(
         with stranger(
             world, journal, "--seed", "1", "--rate", "2000", "--poison-share", "0"
         ) as process:
-            until(lambda: process.poll() or items(world) > 200, "the first entries")
+            until(lambda: process.poll() or len(world.payloads()) > 200, "the first entries")
             world.client.config_set("maxmemory", "1")
             assert process.stderr is not None
             assert "Redis is away" in process.stderr.readline()
-            full_at = items(world)
+            full_at = len(world.payloads())
             if not ends_in_the_outage:
                 world.client.config_set("maxmemory", limit)
-                until(lambda: process.poll() or items(world) > full_at + 200, "the rest")
+                until(lambda: process.poll() or len(world.payloads()) > full_at + 200, "the rest")
     finally:
         world.client.config_set("maxmemory", limit)
     tried, acknowledged = of_journal(journal)
@@ -156,9 +139,9 @@ def test_it_sends_again_until_redis_takes_it(
 def test_a_second_start_is_another_studio(world: World, tmp_path: Path) -> None:
     """The same seed again forks no chain: the players of each start are its own."""
     for name in ("a", "b"):
-        before = items(world)
+        before = len(world.payloads())
         with stranger(world, tmp_path / f"{name}.journal", "--seed", "1") as process:
-            until(lambda: process.poll() or items(world) > before + 60, "some entries")  # noqa: B023
+            until(lambda: process.poll() or len(world.payloads()) > before + 60, "some entries")  # noqa: B023
     with working(world):
         until(lambda: is_drained(world), "the stream to drain")
     assert audit(world.engine).broken == []
@@ -182,6 +165,6 @@ def test_a_journal_that_cannot_be_written_is_told(world: World, tmp_path: Path) 
         timeout=30,
         check=False,
     )  # fmt: skip
-    assert (ended.returncode, items(world)) == (1, 0)
+    assert (ended.returncode, len(world.payloads())) == (1, 0)
     assert ended.stderr.count("\n") == 1
     assert "cannot be written" in ended.stderr
