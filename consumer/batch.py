@@ -85,16 +85,17 @@ class Batch:
         if any(entry.form is not Form.EVENT for entry in entries):
             entries = self._unpacked(entries)
         answers = decode_all([entry.payload for entry in entries], window, self.drift)
-        if Refused not in set(map(type, answers)):
-            self.events += cast("list[Event]", answers)
-            self.sources += entries
-            return
-        for entry, answer in zip(entries, answers, strict=True):
-            if isinstance(answer, Refused):
-                self._refuse(entry, answer)
-            else:
-                self.events.append(answer)
-                self.sources.append(entry)
+        done = 0
+        # Few are refused: all between two of them are taken at once.
+        for place in [place for place, one in enumerate(answers) if type(one) is Refused]:
+            self._accept(entries[done:place], answers[done:place])
+            self._refuse(entries[place], cast("Refused", answers[place]))
+            done = place + 1
+        self._accept(entries[done:], answers[done:])
+
+    def _accept(self, entries: Sequence[Entry], events: Sequence[Event | Refused]) -> None:
+        self.events += cast("Sequence[Event]", events)
+        self.sources += entries
 
     def _unpacked(self, entries: Sequence[Entry]) -> list[Entry]:
         """One for each event that the entries carry; those that carry none are refused."""
