@@ -387,7 +387,7 @@ def _parse(payload: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise Refused(Reason.NOT_JSON, f"not UTF-8: {error.reason} at byte {error.start}") from None
     try:
-        value = json.loads(text, parse_constant=_not_finite, parse_float=_finite)
+        value = _decode_json(text)
     except json.JSONDecodeError as error:
         raise Refused(Reason.NOT_JSON, f"{error.msg} at character {error.pos}") from None
     except RecursionError:
@@ -415,6 +415,10 @@ def _finite(text: str) -> float:
     if math.isinf(number):
         raise Refused(Reason.OUT_OF_RANGE, f"{text[:40]} is too large a number")
     return number
+
+
+# Made once: it takes longer than to parse an event.
+_decode_json: Final = json.JSONDecoder(parse_constant=_not_finite, parse_float=_finite).decode
 
 
 def _walk(value: object, depth: int = 1) -> Iterator[tuple[int, object]]:
