@@ -262,6 +262,7 @@ _EXPONENT_SHAPE: Final = bytes.maketrans(b"123456789.E", b"0000000000e")
 _MANY_DIGITS: Final = 300
 _DIGIT_RUN: Final = re.compile(rb"[0-9]{%d}" % _MANY_DIGITS)
 _HANDFUL: Final = 50
+_BRACE: Final = ord("{")
 # An escaped NUL, or half a pair of surrogates.
 _ODD_ESCAPE: Final = re.compile(rb"\\u(?:0000|[dD])")
 
@@ -282,15 +283,15 @@ def _drop_odd_details(events: list[Event | None]) -> None:
 
 def _are_plain(texts: list[bytes]) -> bool:
     """Whether all details are flat objects of plain ASCII, or null; False means: look at each."""
-    blob = b"\0".join([b"", *texts])
-    objects = blob.count(b"\0{")
+    blob = b"\0".join(texts)
+    objects = [text[0] for text in texts].count(_BRACE)
     return (
         objects + texts.count(b"null") == len(texts)
         and blob.isascii()
         and b"\\" not in blob
         and blob.count(b"{") + blob.count(b"[") == objects
         and b"0e" not in blob.translate(_EXPONENT_SHAPE)
-        and max(map(len, texts), default=0) < _MANY_DIGITS
+        and max(map(len, texts)) < _MANY_DIGITS
     )
 
 
