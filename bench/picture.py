@@ -55,6 +55,7 @@ def draw(results: Sequence[Result], machine: Mapping[str, Any], folder: Path) ->
         return ()
     # These take a second, and nothing else here needs them.
     import matplotlib as mpl  # noqa: PLC0415
+    import matplotlib.ticker  # noqa: PLC0415
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt  # noqa: PLC0415
@@ -76,6 +77,7 @@ def draw(results: Sequence[Result], machine: Mapping[str, Any], folder: Path) ->
     for place, (_, _, rate) in enumerate(shown):
         axes.text(rate + fastest * 0.01, place, f"{rate:,.0f}", **_NUMBER)
     axes.set(xlim=(0, fastest * 1.12), xlabel="events a second", ylabel="")
+    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.grid(axis="x", color="#e6e9ec")
     axes.grid(axis="y", visible=False)

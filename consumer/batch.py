@@ -5,7 +5,7 @@ store them. Pure: no clock.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -36,8 +36,19 @@ class Mean:
     events: float
 
 
+# Who asked for a thousand events, after many that came alone, may get a thousand arrays.
+_ARRAYS: Final = 10
 # Before any was seen: the most that one of ours may take.
 _UNSEEN: Final = Mean(MAX_ARRAY_BYTES, 1.0)
+
+
+def handfuls(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """The entries of a page, as many as may be looked at before it is asked whether a batch is full."""
+    if any(entry.form is Form.EVENTS for entry in entries):
+        for first in range(0, len(entries), _ARRAYS):
+            yield entries[first : first + _ARRAYS]
+    else:
+        yield entries
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, TypeVar
 
 import psycopg2
@@ -38,6 +39,8 @@ _DAY_MS: Final = 86_400_000
 # The quarantine keeps this much of an entry; an event has at most a sixteenth of it.
 QUARANTINE_BYTES: Final = 1024 * 1024
 _QUARANTINE_ROWS: Final = 500
+# Events a transaction where the database refuses some: each may take two attempts of a millisecond.
+_PARTS_EVENTS: Final = 1000
 
 # psycopg2 counts these two among the programming faults: a transaction ended because its owner was
 # frozen in the middle of it, and a server that is a standby until a failover is over.
@@ -71,8 +74,9 @@ values %s
 on conflict (sha256) do update set
     times_seen = q.times_seen + excluded.times_seen,
     last_seen_at = now(),
-    reason = excluded.reason,
-    detail = excluded.detail,
+    -- What is an event but for its field is not to be taken for an array when it is released.
+    reason = case when excluded.reason = 'bad_array' then q.reason else excluded.reason end,
+    detail = case when excluded.reason = 'bad_array' then q.detail else excluded.detail end,
     entry_id = excluded.entry_id,
     -- It was sent again and is refused again: it can be released once more.
     released_at = null
@@ -147,6 +151,11 @@ class Stored:
         """Entries that went to the quarantine."""
         return sum(self.refused.values())
 
+    def and_(self, other: Stored) -> Stored:
+        """This and what was stored after it."""
+        refused = Counter(self.refused) + Counter(other.refused)
+        return Stored(self.rows + other.rows, self.duplicates + other.duplicates, refused)
+
 
 class SchemaError(Exception):
     """The tables are missing or not ours to write: run `infamous migrate`, or check the role."""
@@ -212,9 +221,7 @@ class Loader:
             # Each further attempt is made outside the handler of the one before: see _insert_in_parts.
             try:
                 if is_in_parts:
-                    return self._transaction(
-                        lambda cursor: self._store_in_parts(cursor, batch, notes)
-                    )
+                    return self._store_in_parts(batch, notes)
                 return self._transaction(lambda cursor: self._store(cursor, batch, rows, notes))
             except psycopg2.Error as error:
                 if _is_without_partition(error) and not has_made_partitions:
@@ -303,23 +310,40 @@ class Loader:
             _copy(cursor, COPY_EVENTS, rows)
         elif new:
             new = _insert_new(cursor, rows)
-        stored = self._settle(cursor, batch, new, [], notes)
+        stored = self._settle(cursor, new, len(batch.events) - new, batch.refusals, notes)
         self._expects_new = stored.duplicates == 0
         return stored
 
-    def _store_in_parts(self, cursor: Cursor, batch: Batch, notes: Notes) -> Stored:
-        self._ensure_partitions(cursor, batch.events)
-        rows, refusals = _insert_in_parts(cursor, batch.events, batch.sources)
-        return self._settle(cursor, batch, rows, refusals, notes)
+    def _store_in_parts(self, batch: Batch, notes: Notes) -> Stored:
+        """Store what the database refuses some of, in transactions that end in time all the same."""
+        stored = Stored(0, 0, {})
+        for first in range(0, max(1, len(batch.events)), _PARTS_EVENTS):
+            events = batch.events[first : first + _PARTS_EVENTS]
+            sources = batch.sources[first : first + _PARTS_EVENTS]
+            refusals = [] if first else batch.refusals
+            store = partial(self._store_part, events, sources, refusals, notes)
+            stored = stored.and_(self._transaction(store))
+        return stored
+
+    def _store_part(
+        self,
+        events: Sequence[Event],
+        sources: Sequence[Entry],
+        refusals: Sequence[Refusal],
+        notes: Notes,
+        cursor: Cursor,
+    ) -> Stored:
+        self._ensure_partitions(cursor, events)
+        rows, more = _insert_in_parts(cursor, events, sources)
+        return self._settle(cursor, rows, len(events) - rows - len(more), [*refusals, *more], notes)
 
     def _settle(
-        self, cursor: Cursor, batch: Batch, rows: int, by_database: list[Refusal], notes: Notes
+        self, cursor: Cursor, rows: int, duplicates: int, refusals: Sequence[Refusal], notes: Notes
     ) -> Stored:
-        """What else belongs to the batch's transaction, once its rows are in."""
-        refusals = [*batch.refusals, *by_database]
+        """What else belongs to a transaction, once its rows are in."""
         _quarantine(cursor, refusals)
         refused = Counter(refusal.reason.value for refusal in refusals)
-        stored = Stored(rows, len(batch.events) - rows - len(by_database), refused)
+        stored = Stored(rows, duplicates, refused)
         self._add_health(cursor, stored, notes)
         failpoint.reached("before_commit")
         return stored
@@ -388,11 +412,12 @@ def _insert_in_parts(
             raise
         code = error.pgcode
     else:
-        cursor.execute("delete from incoming")
+        cursor.execute("truncate incoming; release savepoint part")
         return rows, []
     # Out of the handler: while an error is being handled, psycopg2 prints it, the row's values and all,
     # when the connection breaks during the next COPY.
-    cursor.execute("rollback to savepoint part")
+    # What an attempt leaves behind, rows that nobody sees and a savepoint, the next ones would have to pass.
+    cursor.execute("rollback to savepoint part; release savepoint part; truncate incoming")
     if len(events) == 1:
         # The server's message holds the row's values: only its code is kept.
         detail = f"Postgres refused the row with SQLSTATE {code}"

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from consumer import load
-from consumer.batch import Batch, Limits
+from consumer.batch import Batch, Limits, handfuls
 from consumer.load import Stored
 from consumer.tally import Tally
 from pipeline import failpoint, stream
@@ -102,12 +102,12 @@ class Worker:
                 now_s = time.monotonic()
                 if not page.is_last:
                     self._read_ahead(batch.room(len(page.entries)))
-                batch.take(page.entries, self._window(), now_s)
+                for entries in handfuls(page.entries):
+                    batch = self._begin_if_due(batch, now_s)
+                    batch.take(entries, self._window(), now_s)
                 if page.is_last:  # time for this; what comes meanwhile makes the next batch larger
                     self._finish()
-                if batch.is_due(now_s, is_drained=page.is_last):
-                    self._begin(batch)
-                    batch = Batch(self.limits, batch.mean())
+                batch = self._begin_if_due(batch, now_s, is_drained=page.is_last)
                 if not batch.ids and now_s >= self._look_due_s:
                     self._look()
                 self.tally.report(now_s)
@@ -122,6 +122,13 @@ class Worker:
         finally:
             self._let_go()
             self.tally.report(now_s=None)
+
+    def _begin_if_due(self, batch: Batch, now_s: float, *, is_drained: bool = False) -> Batch:
+        """The batch to go on with."""
+        if not batch.is_due(now_s, is_drained=is_drained):
+            return batch
+        self._begin(batch)
+        return Batch(self.limits, batch.mean())
 
     def _begin(self, batch: Batch) -> None:
         """Begin to store a batch once the one before it is stored, which is acknowledged meanwhile."""

@@ -17,6 +17,8 @@ from pipeline.stream import Stream
 
 # Live events come first: above so many entries that nobody has read yet, a replay waits ...
 MOST_UNREAD: Final = 5000
+# ... or as many as take so much, where they are large ...
+_MOST_UNREAD_BYTES: Final = 32 * 1024 * 1024
 # ... but not for ever: where nobody reads for so long, waiting longer helps nobody.
 PATIENCE_S: Final = 60.0
 _LOOK_EVERY_S: Final = 0.1
@@ -41,7 +43,7 @@ def replay(
     from_ms: int,
     to_ms: int,
     *,
-    chunk: int = 500,
+    chunk: int = 250,
     stop: threading.Event | None = None,
     most_unread: int = MOST_UNREAD,
     patience_s: float = PATIENCE_S,
@@ -54,7 +56,9 @@ def replay(
     stop = stop or threading.Event()
     sent = foreign = 0
     for entries in source.walk(from_ms=from_ms, to_ms=to_ms, count=chunk):
-        _wait_for_room(source, most_unread, patience_s, stop)
+        size_bytes = sum(len(entry.payload) for entry in entries)
+        room = min(most_unread, _MOST_UNREAD_BYTES * len(entries) // max(1, size_bytes))
+        _wait_for_room(source, room, patience_s, stop)
         if stop.is_set():
             return Replayed(sent, foreign, is_complete=False)
         ours = [(entry.form, entry.payload) for entry in entries if entry.form is not Form.FOREIGN]

@@ -247,7 +247,8 @@ def _look_closely(
     try:
         return _inspect(payload, window, drift)
     except Refused as refused:
-        return refused
+        # It is kept, and with it would be all that was looked at on the way.
+        return refused.with_traceback(None)
 
 
 def details_of(events: Sequence[Event]) -> list[bytes]:

@@ -43,6 +43,8 @@ _COUNT_LIMIT: Final = 20_000
 _COUNT_LIMIT_BYTES: Final = 16 * 1024 * 1024
 # A page of entries that is read at once to be looked through.
 _PAGE_BYTES: Final = 8 * 1024 * 1024
+# Small ones are read so many at once, for behind them there may be large ones.
+_PAGE_ENTRIES: Final = 250
 # Pending entries that one consumer takes over at once when it removes the names of dead ones.
 _MAX_PENDING: Final = 50_000
 # Refusals that end by themselves or by an operator's hand; by their first word.
@@ -503,7 +505,9 @@ class Stream:
 
     # --- those who go back in time, and those who cut it off
 
-    def walk(self, *, from_ms: int, to_ms: int, count: int = 500) -> Iterator[list[Entry]]:
+    def walk(
+        self, *, from_ms: int, to_ms: int, count: int = _PAGE_ENTRIES
+    ) -> Iterator[list[Entry]]:
         """Entries added in a span of Unix milliseconds, both ends included, up to ``count`` at once, fewer
         where they are large.
 
@@ -623,7 +627,7 @@ class Stream:
 
     def find(self, needle: bytes, *, since_ms: int) -> Found | None:
         """The first entry added since then that holds these bytes; reads every entry up to it."""
-        for page in self._pages(str(max(since_ms, 0)), "+", 5000):
+        for page in self._pages(str(max(since_ms, 0)), "+", _PAGE_ENTRIES):
             for entry_id, fields in page:
                 if any(needle in value for value in fields):
                     return self._found(_text(entry_id))
@@ -645,7 +649,7 @@ class Stream:
         counted. XINFO's lag can be wrong after a restart (redis #10569), so it is the last resort.
         """
         counted = size_bytes = 0
-        for page in self._pages(f"({after}", last, 1000):
+        for page in self._pages(f"({after}", last, _PAGE_ENTRIES):
             counted += len(page)
             size_bytes += sum(len(value) for _, fields in page for value in fields)
             if counted >= _COUNT_LIMIT or size_bytes >= _COUNT_LIMIT_BYTES:

@@ -8,6 +8,7 @@ import math
 import random
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import patch
@@ -214,6 +215,39 @@ def test_batches_of_new_rows_after_duplicates(loader: Loader, world: World, know
         assert counts(loader.store(batch(more))) == (300, 0, 0)
         assert counts(loader.store(batch(more))) == (0, 300, 0)
     assert world.count("game_events") == 3100
+
+
+def test_refusing_many_takes_many_transactions(loader: Loader, world: World) -> None:
+    """Each ends long before the server would be taken for dead, and together they count what one would."""
+    run(world, "alter table game_events add constraint picky check (seq > 20)")
+    events = recent(250)
+    bad = [b"bad %d" % number for number in range(5)]
+    with patch.object(load, "_PARTS_EVENTS", 100):
+        stored = loader.store(batch_of([*[encode(event) for event in events], *bad]))
+    (counted,) = rows(world, "select batches, stored, quarantined from pipeline_health")
+    assert counts(stored) == (190, 0, 65)
+    assert stored.refused == {"database": 60, "not_json": 5}
+    assert counted == {"batches": 3, "stored": 190, "quarantined": 65}
+    assert (world.count("game_events"), world.count("quarantined_events")) == (190, 65)
+
+
+def test_attempts_leave_nothing_behind_in_their_transaction(world: World) -> None:
+    """Neither savepoints, of which the server has room for some thousands, nor rows that nobody sees."""
+    run(world, "alter table game_events add constraint picky check (seq < 0)")
+    held = (
+        "select count(*) from pg_locks where pid = pg_backend_pid() and locktype = 'transactionid'"
+    )
+    whole = batch(recent(100))
+    with closing(psycopg2.connect(libpq_url(world.database_url))) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute(load.CREATE_INCOMING)
+            stored, refusals = load._insert_in_parts(cursor, whole.events, whole.sources)
+            assert (stored, len(refusals)) == (0, 100)
+            cursor.execute(f"{held} union all select pg_relation_size('incoming')")
+            locks, left_bytes = (count for (count,) in cursor.fetchall())
+        connection.rollback()
+    assert locks < 10
+    assert left_bytes == 0
 
 
 def test_a_value_of_the_wrong_kind_is_the_rows_fault(loader: Loader, world: World) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from consumer.batch import Batch, Limits, Mean
+from consumer.batch import Batch, Limits, Mean, handfuls
 from pipeline.entry import (
     MAX_ARRAY_BYTES,
     MAX_ARRAY_EVENTS,
@@ -102,6 +105,71 @@ def test_a_hostile_array_takes_no_time(element: bytes) -> None:
     assert time.perf_counter() - began_s < 5.0
 
 
+LARGE_ELEMENTS = {
+    "NaNs": b"[" + b"NaN," * 60_000 + b"0]",
+    "digits": b"9" * 260_000,
+    "digits beside a NaN": b"[NaN," + b"9" * 260_000 + b"]",
+    "escapes": b'"' + b"\\\\" * 130_000 + b'"',
+    "NULs": b'"' + b"\0" * 260_000 + b'"',
+    "space": b" " * 260_000 + b"NaN",
+}
+LARGE_MISTAKES = {
+    "not closed": b"[" + b"NaN," * 60_000 + b"0",
+    "no end of a text": b'"' + b"\\\\" * 130_000,
+    "objects in each other": b'{"a":' * 40_000,
+}
+
+
+@pytest.mark.parametrize("element", LARGE_ELEMENTS.values(), ids=LARGE_ELEMENTS)
+def test_one_large_element_takes_no_time(element: bytes) -> None:
+    """An array need not have many elements to be as large as may be; its end is found all the same."""
+    began_s = time.perf_counter()
+    assert split(array_of([element])) == [element.strip()]
+    assert time.perf_counter() - began_s < 5.0
+
+
+@pytest.mark.parametrize("element", LARGE_MISTAKES.values(), ids=LARGE_MISTAKES)
+def test_one_large_mistake_takes_no_time(element: bytes) -> None:
+    """Looking in vain for the end of an element is no work for minutes, either."""
+    began_s = time.perf_counter()
+    with pytest.raises(Refused) as caught:
+        split(array_of([element]))
+    assert caught.value.reason is Reason.BAD_ARRAY
+    assert time.perf_counter() - began_s < 5.0
+
+
+@pytest.mark.parametrize("odd", [b"0", b"NaN"], ids=["as JSON", "leniently"])
+def test_space_belongs_to_the_array(odd: bytes) -> None:
+    """What stands between elements is dropped, what stands within one is kept to the byte."""
+    element = b'{ "a" :\t[ 1 ,\n2 ] }'
+    array = b" \r\n[\t" + element + b"\n,  " + odd + b" , \t" + element + b"\r] \n"
+    assert split(array) == [element, odd, element]
+
+
+@given(
+    st.lists(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+            lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+            max_leaves=8,
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    st.booleans(),
+    st.sampled_from([b"0", b"NaN", b'"\xff\0"', b'"\\ud800"']),
+)
+def test_whatever_was_joined_is_taken_apart_again(
+    values: list[object], is_ascii: bool, odd: bytes
+) -> None:
+    """No sign inside an element is ever taken for the array's own, whichever parser has to look."""
+    elements = [
+        json.dumps(value, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
+        for value in values
+    ]
+    assert split(array_of([*elements, odd])) == [*elements, odd]
+
+
 def test_packing_up_keeps_the_order() -> None:
     """One event alone needs no array; many are cut into pieces, in the order in which they happened."""
     payloads = [payload(number=number) for number in range(7)]
@@ -172,3 +240,50 @@ def test_a_batch_asks_for_fewer_entries_that_carry_more() -> None:
     assert batch.room(coming=8) == 10  # those fill this one: the next one's
     assert Batch(Limits(10**6, 10**9, 60.0), batch.mean()).room() == 10  # a thousand events
     assert Batch(Limits(10**6, batch.size_bytes * 2, 60.0), batch.mean()).room() == 4
+
+
+def test_a_batch_takes_an_event_for_one_at_the_top_only() -> None:
+    """A sender that wraps events twice is told so; nothing is dug out of a text or of another array."""
+    batch = Batch(ROOMY)
+    inner = [json.dumps(GOOD.decode()).encode(), array_of([GOOD]), array_of([array_of([GOOD])])]
+    batch.take([array(1, *inner), Entry(b"2-0", array_of([GOOD]))], WINDOW, 10.0)
+    assert batch.events == []
+    assert [refusal.reason for refusal in batch.refusals] == [Reason.NOT_AN_OBJECT] * 4
+    assert [refusal.entry.payload for refusal in batch.refusals] == [*inner, array_of([GOOD])]
+
+
+def test_what_the_elements_of_arrays_are_stays_with_their_entry() -> None:
+    """Behind a refused event, and across pages, each event still has its own entry and its own bytes."""
+    batch = Batch(ROOMY)
+    payloads = [payload(number=number) for number in range(40)]
+    for page in range(2):
+        of_page = payloads[page * 20 : page * 20 + 20]
+        batch.take(
+            [
+                array(page * 10 + 1, *of_page[:7], b"7", *of_page[7:9]),
+                Entry(b"%d-0" % (page * 10 + 2), of_page[9]),
+                Entry(b"%d-0" % (page * 10 + 3), b"bad"),
+                array(page * 10 + 4, b"8", *of_page[10:]),
+            ],
+            WINDOW,
+            10.0,
+        )
+    assert [source.payload for source in batch.sources] == payloads
+    assert [event.id.int & 0xFF for event in batch.events] == list(range(40))
+    entries = [1] * 9 + [2] + [4] * 10
+    assert [int(source.id.split(b"-")[0]) for source in batch.sources] == [
+        *entries,
+        *[entry + 10 for entry in entries],
+    ]
+    assert batch.refused_at == [7, 11, 12, 30, 34, 35]
+    assert len(batch.ids) == 8
+
+
+def test_a_page_of_arrays_is_looked_at_by_the_handful() -> None:
+    """Who asked for a thousand small entries and got arrays does not fill one batch with a million events."""
+    alone = [Entry(b"%d-0" % number, GOOD) for number in range(1000)]
+    assert list(handfuls(alone)) == [alone]
+    arrays = [array(number, GOOD) for number in range(25)]
+    assert [len(some) for some in handfuls(arrays)] == [10, 10, 5]
+    assert [entry for some in handfuls(arrays) for entry in some] == arrays
+    assert list(handfuls([])) == [[]]
