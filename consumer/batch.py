@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final, cast
 
 from pipeline.entry import MAX_ARRAY_BYTES, Entry, Form, split
@@ -44,11 +45,9 @@ _UNSEEN: Final = Mean(MAX_ARRAY_BYTES, 1.0)
 
 def handfuls(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
     """The entries of a page, as many as may be looked at before it is asked whether a batch is full."""
-    if any(entry.form is Form.EVENTS for entry in entries):
-        for first in range(0, len(entries), _ARRAYS):
-            yield entries[first : first + _ARRAYS]
-    else:
-        yield entries
+    arrays = [place for place, entry in enumerate(entries) if entry.form is Form.EVENTS]
+    for first, end in pairwise([0, *arrays[_ARRAYS::_ARRAYS], len(entries)]):
+        yield entries[first:end]
 
 
 @dataclass(frozen=True)

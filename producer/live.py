@@ -22,7 +22,7 @@ from producer.simulate import Player, population, write
 _MIN_PARCEL_S: Final = 0.02
 # Without a rate a parcel is larger, so that the players' states are a small part of it; its events share
 # entries, so Redis runs it in a millisecond or two all the same.
-_FLOOD_EVENTS: Final = 5000
+_FLOOD_EVENTS: Final = 10_000
 # At low rates the loop turns all the same, so that whoever watches it sees it alive.
 _LONGEST_WAIT_S: Final = 1.0
 

@@ -287,3 +287,5 @@ def test_a_page_of_arrays_is_looked_at_by_the_handful() -> None:
     assert [len(some) for some in handfuls(arrays)] == [10, 10, 5]
     assert [entry for some in handfuls(arrays) for entry in some] == arrays
     assert list(handfuls([])) == [[]]
+    # One among many costs the others nothing.
+    assert list(handfuls([*alone, *arrays[:1], *alone])) == [[*alone, *arrays[:1], *alone]]
