@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+from typing import Final
+
 from alembic import context
+from alembic.script import ScriptDirectory
+from psycopg2.errors import InsufficientPrivilege
 from sqlalchemy import Connection, create_engine, pool, text
+from sqlalchemy.exc import ProgrammingError
 
 from pipeline import settings, tables
 
 # Any number, the same for every runner: hash of nothing, chosen once.
 MIGRATION_LOCK = 4_815_162_342
+ROLES: Final = Path(__file__).with_name("roles.sql")
 
 
 def _include_name(name: str | None, type_: str, _parents: object) -> bool:
@@ -25,6 +33,28 @@ def _run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+    heads = ScriptDirectory.from_config(context.config).get_heads()
+    is_newest = sorted(context.get_context().get_current_heads()) == sorted(heads)
+    connection.rollback()  # the look began a transaction
+    if is_newest:
+        _grant(connection)
+
+
+def _grant(connection: Connection) -> None:
+    """Who may do what, whole or not at all; it is told anew after every migration."""
+    try:
+        with connection.begin():
+            # As it is written: without this its % would stand for parameters.
+            as_it_is = connection.execution_options(no_parameters=True)
+            as_it_is.exec_driver_sql(ROLES.read_text(encoding="utf-8"))
+    except ProgrammingError as error:
+        if not isinstance(error.orig, InsufficientPrivilege):
+            raise
+        logging.getLogger("alembic").warning(
+            "The roles infamous_writer, infamous_jobs and infamous_bi were left as they are (%s):"
+            " migrate as a superuser to have consumers and dashboards log in with fewer rights.",
+            str(error.orig).splitlines()[0],
+        )
 
 
 def run_online() -> None:

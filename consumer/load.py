@@ -55,6 +55,11 @@ create temporary table if not exists incoming (
     karma_total integer, rank text, energy_source text, seq bigint, details jsonb
 ) on commit delete rows
 """
+# Asked, not tried: a consumer's role need not be able to read.
+MAY_WRITE: Final = """
+select bool_and(has_table_privilege(name, 'insert'))
+from unnest(array['game_events', 'quarantined_events', 'pipeline_health']) as name
+"""
 LIMIT_IDLE: Final = "set idle_in_transaction_session_timeout = %s"
 # A statement that waits for a lock on behalf of a consumer that is gone would wait as long as it likes.
 NOTICE_GONE: Final = "set client_connection_check_interval = '10s'"
@@ -243,7 +248,10 @@ class Loader:
 
         def look(cursor: Cursor) -> None:
             cursor.execute(ENSURE_PARTITIONS, span)
-            cursor.execute("select from game_events, quarantined_events, pipeline_health limit 0")
+            cursor.execute(MAY_WRITE)
+            (may_write,) = cursor.fetchone() or (False,)
+            if not may_write:
+                raise SchemaError("this role may not write to the tables")
 
         self._transaction(look)
 

@@ -1,0 +1,205 @@
+"""Roles: each part of the pipeline can do its work as its own role, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import psycopg2
+import pytest
+from psycopg2 import errors
+from psycopg2.extensions import connection as Connection  # noqa: N812  # psycopg2's class name
+from sqlalchemy import create_engine, make_url, pool, text
+
+from consumer.load import Loader, SchemaError
+from infamous import schema
+from jobs.release import Released, release
+from jobs.rollup import rollup
+from pipeline.event import encode
+from pipeline.settings import libpq_url
+from tests.conftest import World
+from tests.integration.consuming import is_drained, now_ms, until, working
+from tests.unit.samples import chains
+
+READ = ("game_events", "pipeline_health", "hourly_rollups", "daily_cohorts", "daily_missions")
+
+
+@pytest.fixture
+def world(bare_world: World) -> World:
+    """A database that was migrated itself: who may do what in one is not copied with its tables."""
+    schema.migrate(bare_world.engine)
+    return bare_world
+
+
+def url_of(world: World, role: str) -> str:
+    """The database as this role reaches it."""
+    with world.engine.begin() as connection:
+        connection.execute(text(f"alter role {role} login password 'for this test'"))
+    url = make_url(world.database_url).set(username=role, password="for this test")  # noqa: S106
+    return url.render_as_string(hide_password=False)
+
+
+@contextmanager
+def session(world: World, role: str) -> Iterator[Connection]:
+    """A session of this role, each statement on its own."""
+    connection = psycopg2.connect(libpq_url(url_of(world, role)))
+    connection.autocommit = True
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def refused(connection: Connection, statement: str) -> None:
+    """The server must say that this is not allowed."""
+    with connection.cursor() as cursor, pytest.raises(errors.InsufficientPrivilege):
+        cursor.execute(statement)
+
+
+def test_a_consumer_works_as_the_writer(world: World) -> None:
+    """New events, duplicates, bad ones and a day without a partition: all of it with the writer's rights."""
+    events = [encode(event) for event in chains(50, start_ms=now_ms() - 40 * 86_400_000)]
+    world.source.append([*events, b"bad"])
+    url = url_of(world, "infamous_writer")
+    loader = Loader(url, "test")
+    loader.prepare(datetime.now(UTC))
+    loader.close()
+    with working(world, database_url=url):
+        until(lambda: is_drained(world), "the stream to drain")
+        world.source.append(
+            [
+                *events,
+                *[encode(event) for event in chains(30, seed=2, start_ms=now_ms() - 60_000)],
+                b"bad",
+                b"worse",
+            ]
+        )
+        until(lambda: is_drained(world), "the stream to drain")
+    assert world.count("game_events") == 80
+    assert world.count("quarantined_events") == 2
+    assert world.count("pipeline_health") >= 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select player from game_events",
+        "select raw from quarantined_events",
+        "copy game_events to stdout",
+        "delete from game_events",
+        "update game_events set karma_total = 100",
+        "truncate game_events",
+        "delete from quarantined_events",
+        "drop table game_events",
+        "create table mine (id int)",
+        "alter table game_events drop constraint game_events_player_check",
+        "select lo_create(0)",
+        "select pg_read_file('/etc/passwd')",
+        "set role infamous_owner",
+        "select * from hourly_rollups",
+    ],
+)
+def test_a_writer_only_adds(world: World, statement: str) -> None:
+    """A consumer that was taken over can neither read what is stored nor take anything away."""
+    with session(world, "infamous_writer") as connection:
+        refused(connection, statement)
+
+
+def test_a_partition_is_written_through_its_table_alone(world: World) -> None:
+    """Past the table, what is checked there would not be."""
+    today = datetime.now(UTC)
+    with session(world, "infamous_writer") as connection, connection.cursor() as cursor:
+        cursor.execute("select ensure_game_events_partitions(%s, %s)", (today.date(), today.date()))
+        refused(connection, f"insert into game_events_{today:%Y%m%d} select from game_events")
+        # A table of the same name that is the writer's own changes nothing for the function.
+        cursor.execute("create temporary table game_events (id int)")
+        cursor.execute("select ensure_game_events_partitions('2026-01-01', '2026-01-02')")
+        cursor.execute("select 'game_events_20260101'::regclass::oid::regclass::text")
+        assert cursor.fetchone() == ("game_events_20260101",)
+
+
+def test_a_consumer_with_another_role_says_so(world: World) -> None:
+    """Whoever gave it the wrong password learns that at the start, not at the first event."""
+    loader = Loader(url_of(world, "infamous_jobs"), "test")
+    with pytest.raises(SchemaError, match=r"permission denied|may not write"):
+        loader.prepare(datetime.now(UTC))
+    loader.close()
+
+
+def test_dashboards_read(world: World) -> None:
+    """What dashboards and notebooks are made of is there for their role, and the counts of the quarantine."""
+    with session(world, "infamous_bi") as connection, connection.cursor() as cursor:
+        for table in READ:
+            cursor.execute(f"select count(*) from {table}")
+        cursor.execute("select reason, sum(times_seen) from quarantined_events group by reason")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into game_events (id, ts) values (gen_random_uuid(), now())",
+        "update hourly_rollups set events = 0",
+        "delete from game_events",
+        "truncate daily_cohorts",
+        "create table mine (id int)",
+        "create temporary table mine (id int)",
+        "drop table game_events",
+        "select raw from quarantined_events",
+        "select * from quarantined_events",
+        "select detail from quarantined_events",
+        "select lo_create(0)",
+        "select lo_from_bytea(0, 'x')",
+        "select lo_import('/etc/passwd')",
+        "select ensure_game_events_partitions('2026-01-01', '2026-01-01')",
+        "copy (select 1) to program 'true'",
+        "copy (select 1) to '/tmp/x'",
+        "select pg_read_file('/etc/passwd')",
+        "select rolpassword from pg_authid",
+        "set role infamous_writer",
+        "set role infamous_owner",
+        "alter role infamous_bi connection limit -1",
+    ],
+)
+def test_dashboards_read_and_nothing_else(world: World, statement: str) -> None:
+    """Also after the settings that a session may change were changed: the grants are the guard."""
+    with session(world, "infamous_bi") as connection:
+        with connection.cursor() as cursor:
+            cursor.execute("set default_transaction_read_only = off")
+            cursor.execute("set statement_timeout = 0")
+        refused(connection, statement)
+
+
+def test_jobs_work_as_their_role(world: World) -> None:
+    """Rollups and release need no more than it has."""
+    events = chains(50, start_ms=now_ms() - 60_000)
+    world.source.append([*[encode(event) for event in events], b"bad"])
+    with working(world):
+        until(lambda: is_drained(world), "the stream to drain")
+    engine = create_engine(url_of(world, "infamous_jobs"), poolclass=pool.NullPool)
+    now = datetime.now(UTC)
+    rollup(engine, now, now)
+    assert world.count("hourly_rollups") > 0
+    assert release(engine, world.source) == Released(1, 0, 0, is_complete=True)
+    with session(world, "infamous_jobs") as connection:
+        for statement in (
+            "delete from game_events",
+            "delete from quarantined_events",
+            "update quarantined_events set raw = ''",
+            "drop table hourly_rollups",
+            "create table mine (id int)",
+        ):
+            refused(connection, statement)
+
+
+def test_the_migrator_changes_the_schema_as_its_owner(bare_world: World) -> None:
+    """What it makes belongs to the owner, whoever migrated first; a second run changes nothing."""
+    schema.migrate(bare_world.engine)
+    engine = create_engine(url_of(bare_world, "infamous_migrator"), poolclass=pool.NullPool)
+    schema.migrate(engine)
+    with engine.begin() as connection:
+        connection.execute(text("create table later (id int)"))
+        owners = connection.execute(
+            text("select distinct tableowner from pg_tables where schemaname = current_schema()")
+        ).scalars()
+        assert list(owners) == ["infamous_owner"]
