@@ -106,8 +106,8 @@ def test_a_living_consumers_entries_are_left_alone(world: World) -> None:
     world.source.read("alive", 2)
     with working(world):
         until(lambda: world.count("game_events") == 3, "the other entries")
-        state = world.source.state()
-    assert state.pending == state.consumers["alive"].entries == 2
+        until(lambda: world.source.state().pending == 2, "their acknowledgement")
+    assert world.source.state().consumers["alive"].entries == 2
     assert world.count("game_events") == 3
 
 
