@@ -2,7 +2,7 @@
 --
 -- infamous_owner     owns every table; nobody logs in as it
 -- infamous_migrator  changes the schema, as the owner; also what a person at the command line is
--- infamous_writer    a consumer: it adds, and reads nothing back but keys
+-- infamous_writer    a consumer: it adds events, and can read none
 -- infamous_jobs      what runs now and then: rollups, release, audit
 -- infamous_bi        dashboards and notebooks: reads, and nothing else
 --

@@ -17,7 +17,7 @@ class Scale:
     rounds: int
     # Rounds of what takes long and has no limit to be compared with.
     slow_rounds: int
-    # Entries that a drain begins with.
+    # Events that a drain begins with.
     events: int
     # Events that are simulated and sent, which is fast.
     sent_events: int
