@@ -6,6 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+LOCKED ?= --upgrade
 
 .PHONY: help setup up prove bench test lint format lock clean
 
@@ -62,11 +63,15 @@ format: $(VENV)/.dev  ## rewrite the code in the house format
 
 # --universal: one file for Python 3.11 to 3.14 on every platform; hashes, and no address of any index.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-       --no-header pyproject.toml --all-extras --group build
+       --no-header pyproject.toml --group build
 
-lock: $(VENV)/.dev  ## resolve the requirements again
-	$(LOCK) --upgrade --output-file requirements.txt
-	$(LOCK) --upgrade --group dev --constraint requirements.txt --output-file requirements-dev.txt
+lock: $(VENV)/.dev  ## resolve the requirements again; LOCKED= keeps the versions where they still fit
+	$(LOCK) $(LOCKED) --extra analytics --extra embedded --output-file requirements.txt
+	$(LOCK) $(LOCKED) --extra analytics --extra embedded --group dev --constraint requirements.txt \
+	        --output-file requirements-dev.txt
+	$(LOCK) $(LOCKED) --constraint requirements.txt --output-file requirements-service.txt
+	$(LOCK) $(LOCKED) --extra analytics --extra notebooks --constraint requirements.txt \
+	        --output-file requirements-jupyter.txt
 
 clean:  ## remove the environment and caches; the data folder .infamous/ stays
 	rm -rf $(VENV) bench/.venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

@@ -12,9 +12,11 @@ import random
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 from uuid import UUID
@@ -26,6 +28,7 @@ from sqlalchemy import Engine, create_engine, pool
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 import consumer.__main__
+import jobs.__main__
 import producer.__main__
 from infamous import audit as audits
 from infamous import report, schema
@@ -37,9 +40,11 @@ from infamous.embedded import servers
 from infamous.prove import run as proofs
 from infamous.prove import soak as soaks
 from infamous.prove.faults import Kind
+from jobs import replay as replays
 from pipeline import log, settings, stream
 from pipeline.patience import first_line
 from pipeline.settings import Settings, SettingsError
+from pipeline.stop import on_signals
 from pipeline.stream import Stream
 from producer import history
 from producer.__main__ import (
@@ -77,6 +82,17 @@ def _seconds(text: str) -> float:
     if match is None:
         raise typer.BadParameter(f"{text} is not understood: give a time, as in 20s, 5m or 1h.")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _moment_ms(text: str | int) -> int:
+    """A time as Unix milliseconds: RFC 3339, or so long ago."""
+    try:
+        moment = datetime.fromisoformat(str(text).strip())
+    except ValueError:
+        return time.time_ns() // 1_000_000 - int(_seconds(str(text)) * 1000)
+    if moment.tzinfo is None:
+        raise typer.BadParameter(f"{text} has no offset: end it with Z for UTC, or with +01:00.")
+    return int(moment.timestamp() * 1000)
 
 
 @app.command()
@@ -140,6 +156,50 @@ def consume(*, metrics_port: MetricsPort = None) -> None:
             schema.migrate(house.engine)
         _export(house.servers)
         raise SystemExit(consumer.__main__.main())
+
+
+@app.command()
+def worker() -> None:
+    """Run the jobs that wait on RQ's queue until stopped. Start as many as you like."""
+    with _stoppable(), _house() as house:
+        _export(house.servers)
+        jobs.__main__.work()
+
+
+@app.command()
+def schedule() -> None:
+    """Put jobs on RQ's queue when they are due: partitions, rollups, trim."""
+    with _stoppable(), _house() as house:
+        _export(house.servers)
+        jobs.__main__.schedule()
+
+
+@app.command()
+def replay(
+    *,
+    from_ms: Annotated[
+        int,
+        typer.Option(
+            "--from",
+            parser=_moment_ms,
+            metavar="TIME",
+            help="The first moment to send again: 2026-11-24T18:00:00Z, or 2h for two hours ago.",
+        ),
+    ],
+    to_ms: Annotated[
+        int, typer.Option("--to", parser=_moment_ms, metavar="TIME", help="The last; else now.")
+    ] = 0,  # the parser sees it too: 0 seconds ago
+    as_json: AsJson = False,
+) -> None:
+    """Send what was put on the stream in a span of time again; what is stored already stays as it is."""
+    if from_ms > to_ms:
+        _end("--from is later than --to: give the earlier time first.", code=2)
+    with _house(must_exist=True) as house, on_signals() as stop:
+        done = replays.replay(house.source, from_ms, to_ms, stop=stop)
+    if as_json:
+        _print_json(asdict(done))
+    else:
+        print(jobs.__main__.replayed(done))
 
 
 @app.command()
@@ -264,6 +324,7 @@ def main() -> None:
         ChildFailed,
         stream.Evicts,
         proofs.Interrupted,
+        replays.NobodyReads,
     ) as error:
         _end(str(error))
     except ProgrammingError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -21,10 +21,13 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Program
 from jobs import release as releases
 from jobs import replay as replays
 from jobs import rollup as rollups
+from jobs import schedule as schedules
 from jobs import trim as trims
+from jobs import worker as workers
 from pipeline import log, settings, stream
 from pipeline.event import Reason
 from pipeline.patience import Stopped, first_line, wait_for
+from pipeline.pulse import Pulse
 from pipeline.settings import Settings, SettingsError
 from pipeline.stop import on_signals
 from pipeline.stream import Stream
@@ -82,11 +85,14 @@ def replay(
         done = replays.replay(
             source, now_ms - int(since_s * 1000), now_ms - int(until_s * 1000), stop=house.stop
         )
-    _tell(
-        done,
+    _tell(done, replayed(done), as_json=as_json)
+
+
+def replayed(done: replays.Replayed) -> str:
+    """What a replay did, in a sentence."""
+    return (
         f"Sent {done.entries:,} entries again; {done.foreign:,} foreign ones were left alone"
-        f"{_ending(is_complete=done.is_complete)}",
-        as_json=as_json,
+        f"{_ending(is_complete=done.is_complete)}"
     )
 
 
@@ -131,6 +137,25 @@ def rollup(
     )
 
 
+@app.command()
+def work() -> None:
+    """Run jobs from RQ's queue until stopped; start as many as you like."""
+    with _house(has_signals=False) as house, _queue(house) as connection, _pulse(house) as pulse:
+        log.get("worker").info("Working", redis=_queue_at(house))
+        workers.worker(connection, pulse).work(logging_level=house.config.log_level.upper())
+
+
+@app.command()
+def schedule() -> None:
+    """Put jobs on RQ's queue when they are due, until stopped; a second one does no harm."""
+    with _house() as house, _queue(house) as connection, _pulse(house) as pulse:
+        logger = log.get("scheduler")
+        logger.info("Keeping to the schedule", redis=_queue_at(house))
+        schedules.keep(
+            connection, house.stop, pulse, lambda turn: logger.info("A job is due", job=turn)
+        )
+
+
 def main() -> None:
     """Run the command; ends the process with its exit code."""
     app(prog_name="python -m jobs")
@@ -140,12 +165,12 @@ def main() -> None:
 
 
 @contextmanager
-def _house() -> Iterator[House]:
-    """Settings and signals; whatever goes wrong inside is told in a sentence."""
+def _house(*, has_signals: bool = True) -> Iterator[House]:
+    """Settings and signals, unless RQ has its own; whatever goes wrong inside is told in a sentence."""
     try:
         config = settings.load()
         log.configure(config.log_format, config.log_level)
-        with on_signals() as stop:
+        with on_signals() if has_signals else nullcontext(threading.Event()) as stop:
             yield House(config, stop)
     except SettingsError as error:
         raise SystemExit(_fail(str(error), code=2)) from None
@@ -174,6 +199,41 @@ def _redis(house: House) -> Iterator[Stream]:
     except redis.RedisError as error:
         at, line = settings.shown_url(url), first_line(error)
         raise SystemExit(_fail(f"Redis at {at} cannot be used: {line}. Run it again.")) from None
+
+
+@contextmanager
+def _queue(house: House) -> Iterator[redis.Redis]:
+    """The Redis that RQ uses, once it answers; RQ waits for it in its own way."""
+    url = house.config.queue_url
+    if url is None:
+        raise SettingsError("RQ_REDIS_URL or REDIS_URL must name a server: set one of them.")
+    client = redis.Redis.from_url(url)
+    try:
+        with closing(client):
+            wait_for(
+                "Redis",
+                client.ping,
+                is_temporary=stream.is_temporary,
+                stop=house.stop,
+                at_most_s=house.config.connect_timeout_s,
+            )
+            yield client
+    except redis.RedisError as error:
+        raise SystemExit(
+            _fail(f"Redis at {_queue_at(house)} cannot be used: {first_line(error)}.")
+        ) from None
+
+
+def _queue_at(house: House) -> str:
+    return settings.shown_url(house.config.queue_url or "")
+
+
+@contextmanager
+def _pulse(house: House) -> Iterator[Pulse]:
+    pulse = Pulse(house.config.liveness_file)
+    pulse.begin()
+    with closing(pulse):
+        yield pulse
 
 
 @contextmanager

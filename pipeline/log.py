@@ -37,6 +37,22 @@ def get(name: str) -> structlog.typing.FilteringBoundLogger:
     return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger(part=name))
 
 
+class _Adopted(logging.Handler):
+    """Lines of a library, as lines of ours: the first of each, for the rest may hold a row's values."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = record.getMessage().splitlines()[0]
+        get(record.name.partition(".")[0]).log(record.levelno, line)
+
+
+def adopt(*names: str) -> None:
+    """Send what a library says through ``logging`` under these names to where our own lines go."""
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.handlers = [_Adopted()]
+        logger.propagate = False
+
+
 def complain(message: str) -> None:
     """Tell the person who started this process, in one sentence, what is wrong and what to do."""
     print(message, file=sys.stderr)  # noqa: T201  # the one place that speaks outside the log

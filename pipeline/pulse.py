@@ -84,3 +84,22 @@ class Pulse:
         with self._touching:
             if not self._is_closed:
                 path.touch()
+
+
+class Beating:
+    """An observer of waits for whom a wait is a turn like any other."""
+
+    def __init__(self, pulse: Pulse) -> None:
+        self._pulse = pulse
+
+    def tries(self) -> None:
+        """The loop lives."""
+        self._pulse.beat()
+
+    def waits(self, server: str) -> None:  # noqa: ARG002  # whichever it is
+        """Still."""
+        self._pulse.beat()
+
+    def is_back(self, server: str) -> None:  # noqa: ARG002
+        """Still."""
+        self._pulse.beat()

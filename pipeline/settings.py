@@ -48,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # None means: an embedded server in the data folder.
     database_url: str | None = None
     redis_url: str | None = None
+    # Where RQ keeps its jobs; None: in the stream's Redis.
+    rq_redis_url: str | None = None
     infamous_home: str = ".infamous"
     # Events older than this are refused; partitions reach this far back.
     retention_days: Positive = 90
@@ -73,6 +75,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
+    def queue_url(self) -> str | None:
+        """The Redis that RQ uses."""
+        return self.rq_redis_url or self.redis_url
+
+    @property
     def home(self) -> Path:
         """The data folder of the embedded servers, absolute."""
         return Path(self.infamous_home).expanduser().resolve()
@@ -94,8 +101,9 @@ def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = 
             values[field] = value
     if "database_url" in values:
         values["database_url"] = _sqlalchemy_url(values["database_url"])
-    if "redis_url" in values:
-        _require_scheme("REDIS_URL", values["redis_url"], _REDIS_SCHEMES)
+    for field in ("redis_url", "rq_redis_url"):
+        if field in values:
+            _require_scheme(field.upper(), values[field], _REDIS_SCHEMES)
     for choice in ("log_format", "log_level"):
         if choice in values:
             values[choice] = values[choice].lower()

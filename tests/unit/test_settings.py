@@ -52,6 +52,7 @@ def test_every_setting_can_come_from_a_file(name: str, tmp_path: Path, dotenv: P
     values = {
         "DATABASE_URL": "postgresql+psycopg2://h/d",
         "REDIS_URL": "redis://h",
+        "RQ_REDIS_URL": "redis://h",
         "INFAMOUS_HOME": "/data",
         "LOG_FORMAT": "json",
         "LOG_LEVEL": "error",
@@ -101,6 +102,7 @@ def test_precedence(
         ("REDIS_URL", "http://h"),
         ("REDIS_URL", "h:6379"),
         ("REDIS_URL", "redis://[h"),
+        ("RQ_REDIS_URL", "http://h"),
         ("RETENTION_DAYS", "0"),
         ("RETENTION_DAYS", "ninety"),
         ("BATCH_ROWS", "-1"),

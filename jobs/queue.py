@@ -1,0 +1,96 @@
+"""The queue: a task of ours and plain arguments flow in, a job that can be nothing else flows out to RQ.
+
+A job is a hash in Redis, and whoever can write there chooses what a worker does. So nothing in it is
+unpickled, and its function is looked up in our list, never imported by the name it gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import redis
+from rq import Queue
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+
+from jobs import tasks
+
+NAME: Final = "infamous"
+# Longer than any of them takes; a job that takes longer was given up by its database or its Redis.
+TIMEOUT_S: Final = 900
+_RESULT_TTL_S: Final = 86_400
+_FAILURE_TTL_S: Final = 7 * 86_400
+
+ALLOWED: Final[dict[str, Callable[..., Any]]] = {
+    f"{task.__module__}.{task.__name__}": task for task in tasks.ALL
+}
+
+
+class NotAllowed(Exception):
+    """The job names something that is no task of ours."""
+
+
+class AllowedJob(Job):
+    """A job that can be nothing but one of the tasks."""
+
+    @property
+    def func(self) -> Callable[..., Any]:
+        """The task, from the list."""
+        name = self.func_name
+        if name not in ALLOWED or self.instance is not None or self._has_callbacks:
+            raise NotAllowed(f"{name} is no task of this pipeline: it was not run.")
+        return ALLOWED[name]
+
+    @property
+    def _has_callbacks(self) -> bool:
+        names = (
+            self._success_callback_name,
+            self._failure_callback_name,
+            self._stopped_callback_name,
+        )
+        return any(names)
+
+    @property
+    def success_callback(self) -> None:
+        """None: ours have none, and another's is not called."""
+
+    @property
+    def failure_callback(self) -> None:
+        """None, as well."""
+
+    @property
+    def stopped_callback(self) -> None:
+        """None, as well."""
+
+    def send_webhooks(self, status: str | JobStatus, *, exc_string: str | None = None) -> None:
+        """None: a job does not choose whom a worker calls."""
+
+
+def queue(connection: redis.Redis) -> Queue:
+    """Where jobs wait."""
+    return Queue(
+        NAME,
+        connection=connection,
+        serializer=JSONSerializer,
+        job_class=AllowedJob,
+        default_timeout=TIMEOUT_S,
+    )
+
+
+def enqueue(
+    connection: redis.Redis,
+    task: Callable[..., Any],
+    *,
+    job_id: str | None = None,
+    **arguments: Any,
+) -> Job:
+    """Have a worker run a task with these arguments; raises DuplicateJobError where that id waits."""
+    return queue(connection).enqueue(
+        task,
+        kwargs=arguments,
+        job_id=job_id,
+        unique=job_id is not None,
+        result_ttl=_RESULT_TTL_S,
+        failure_ttl=_FAILURE_TTL_S,
+    )

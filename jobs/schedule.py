@@ -1,0 +1,89 @@
+"""The schedule: a moment flows in, the tasks that are due at it flow out, and onto the queue. When is pure.
+
+A turn of a task has a name made of the moment it is due at, and the queue takes a name once: two schedulers
+at the same time enqueue each turn once all the same.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import redis
+from rq.exceptions import DuplicateJobError
+
+from jobs import tasks
+from jobs.queue import enqueue
+from pipeline import stream
+from pipeline.patience import wait_for
+from pipeline.pulse import Beating, Pulse
+
+_MINUTE_S: Final = 60
+_HOUR_S: Final = 3600
+_BEAT_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A task, how often it is due, and what with."""
+
+    task: Callable[..., Any]
+    every_s: int
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+SCHEDULE: Final = (
+    Entry(tasks.make_partitions, _HOUR_S),
+    Entry(tasks.roll_up, 5 * _MINUTE_S, {"hours": 2}),
+    Entry(tasks.trim_stream, 10 * _MINUTE_S, {"keep_s": 24 * _HOUR_S}),
+)
+
+
+def turn(entry: Entry, now_s: float) -> int:
+    """The moment, in Unix seconds, at which the task was last due."""
+    return int(now_s) // entry.every_s * entry.every_s
+
+
+def next_s(now_s: float, schedule: tuple[Entry, ...] = SCHEDULE) -> float:
+    """The next moment at which anything is due."""
+    return min(turn(entry, now_s) + entry.every_s for entry in schedule)
+
+
+def enqueue_due(
+    connection: redis.Redis, now_s: float, schedule: tuple[Entry, ...] = SCHEDULE
+) -> list[str]:
+    """Put on the queue what is due and is not there yet; returns the names of the turns."""
+    made = []
+    for entry in schedule:
+        job_id = f"{entry.task.__name__}-{turn(entry, now_s)}"
+        try:
+            enqueue(connection, entry.task, job_id=job_id, **entry.arguments)
+        except DuplicateJobError:
+            continue  # another scheduler's, or ours before a restart
+        made.append(job_id)
+    return made
+
+
+def keep(
+    connection: redis.Redis, stop: threading.Event, pulse: Pulse, told: Callable[[str], None]
+) -> None:
+    """Keep to the schedule until told to stop; raises Stopped when Redis is away at that moment."""
+    watcher = Beating(pulse)
+    while not stop.is_set():
+        now_s = time.time()
+        made = wait_for(
+            "Redis",
+            partial(enqueue_due, connection, now_s),
+            is_temporary=stream.is_temporary,
+            stop=stop,
+            observer=watcher,
+        )
+        for job_id in made:
+            told(job_id)
+        due_s = next_s(now_s)
+        while time.time() < due_s and not stop.wait(_BEAT_S):
+            pulse.beat()

@@ -1,0 +1,60 @@
+"""The tasks: plain arguments flow in, what was done flows out as plain values; what RQ runs, nothing else.
+
+Each may be run twice, or broken off and run again, without harm: a worker that is killed leaves its job to
+be started anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Engine, create_engine, pool, text
+
+from jobs import rollup as rollups
+from jobs import trim as trims
+from pipeline import partitions, settings, stream
+from pipeline.settings import SettingsError
+from pipeline.stream import Stream
+
+ENSURE_PARTITIONS: Final = text("select ensure_game_events_partitions(:first_day, :last_day)")
+
+
+def make_partitions() -> dict[str, int]:
+    """The days around today, so that no consumer has to make one at midnight."""
+    first_day, last_day = partitions.around(datetime.now(UTC).date())
+    with _engine().begin() as connection:
+        span = {"first_day": first_day, "last_day": last_day}
+        return {"made": connection.execute(ENSURE_PARTITIONS, span).scalar_one()}
+
+
+def roll_up(hours: int) -> dict[str, Any]:
+    """The last hours anew, and the days they are in."""
+    now = datetime.now(UTC)
+    return asdict(rollups.rollup(_engine(), now - timedelta(hours=hours - 1), now))
+
+
+def trim_stream(keep_s: float) -> dict[str, int]:
+    """Entries that everybody has stored and that are older than this."""
+    url = settings.load().redis_url
+    if url is None:
+        raise SettingsError("REDIS_URL must name a server: set it.")
+    source = Stream(stream.connect(url))
+    with closing(source.client):
+        return asdict(trims.trim(source, keep_s))
+
+
+ALL: Final[tuple[Callable[..., Any], ...]] = (make_partitions, roll_up, trim_stream)
+
+
+def _engine() -> Engine:
+    url = settings.load().database_url
+    if url is None:
+        raise SettingsError("DATABASE_URL must name a server: set it.")
+    # What goes wrong is kept with the job, where whoever may see jobs reads it: no values of rows.
+    return create_engine(
+        url, poolclass=pool.NullPool, connect_args={"connect_timeout": 5}, hide_parameters=True
+    )

@@ -1,0 +1,247 @@
+"""The queue: workers run the tasks that are on the list, and nothing that anyone else put there."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from rq import Queue
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+
+from jobs import schedule, tasks
+from jobs.queue import AllowedJob, enqueue, queue
+from jobs.schedule import Entry, enqueue_due, keep
+from jobs.worker import worker
+from pipeline.event import encode
+from pipeline.pulse import Pulse
+from tests.conftest import World
+from tests.integration.consuming import is_drained, now_ms, until, working
+from tests.unit.samples import chains
+
+
+@pytest.fixture
+def connection(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
+    """RQ's Redis: another database than the stream's."""
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    database = world.client.connection_pool.connection_kwargs["db"]
+    client = redis.Redis.from_url(world.redis_url.replace(f"db={database}", "db=0"))
+    client.flushdb()
+    yield client
+    client.flushdb()
+    client.close()
+
+
+def run_all(connection: redis.Redis) -> None:
+    """Let a worker run whatever is on the queue."""
+    worker(connection, Pulse(), forks=False).work(burst=True)
+
+
+def poisoned(connection: redis.Redis, function: str, *arguments: Any, **options: Any) -> Job:
+    """A job that somebody else put there, in the same form as ours."""
+    return Queue("infamous", connection=connection, serializer=JSONSerializer).enqueue(
+        function, args=arguments, **options
+    )
+
+
+def test_a_worker_does_the_tasks(world: World, connection: redis.Redis) -> None:
+    """Partitions, rollups and a trim, as RQ runs them, do what the same jobs do by hand."""
+    events = [encode(event) for event in chains(60, start_ms=now_ms() - 60_000)]
+    with working(world):
+        for some in (events[:30], events[30:]):
+            world.source.append(some)
+            until(lambda: is_drained(world), "the stream to drain")
+    done = [
+        enqueue(connection, tasks.make_partitions),
+        enqueue(connection, tasks.roll_up, hours=2),
+        enqueue(connection, tasks.trim_stream, keep_s=0.0),
+    ]
+    run_all(connection)
+    assert [job.get_status() for job in done] == [JobStatus.FINISHED] * 3
+    partitions, rolled_up, trimmed = (job.return_value() or {} for job in done)
+    assert partitions == {"made": 0}
+    assert world.count("hourly_rollups") == rolled_up["rows"] > 0
+    assert trimmed["entries"] == 60 - world.client.xlen(world.source.key) >= 30
+
+
+def test_what_is_not_on_the_list_is_not_run(connection: redis.Redis, tmp_path: Path) -> None:
+    """A job that names os.system, or anything of ours that is no task, fails without running."""
+    mark = tmp_path / "was here"
+    jobs = [
+        poisoned(connection, "os.system", f"touch '{mark}'"),
+        poisoned(connection, "jobs.tasks._engine"),
+        poisoned(connection, "pathlib.Path.touch", str(mark)),
+    ]
+    run_all(connection)
+    for job in jobs:
+        assert job.get_status() is JobStatus.FAILED
+        result = job.latest_result()
+        assert result is not None
+        assert "is no task of this pipeline" in (result.exc_string or "")
+    assert not mark.exists()
+
+
+def strange(*_: object) -> None:
+    """A callback that somebody else thought of."""
+    CALLED.append(1)
+
+
+CALLED: list[int] = []
+
+
+@pytest.mark.parametrize("kind", ["success", "failure", "stopped"])
+def test_callbacks_are_not_called(connection: redis.Redis, kind: str) -> None:
+    """An allowed task does not take a stranger's callback along: neither is run."""
+    job = enqueue(connection, tasks.make_partitions)
+    connection.hset(job.key, f"{kind}_callback_name", f"{__name__}.strange")
+    run_all(connection)
+    assert job.get_status() is JobStatus.FAILED
+    assert CALLED == []
+
+
+def test_webhooks_are_not_sent(connection: redis.Redis) -> None:
+    """A job does not choose an address that the worker calls from inside the network."""
+    with socket.create_server(("127.0.0.1", 0)) as ear:
+        ear.settimeout(0)
+        url = f"http://127.0.0.1:{ear.getsockname()[1]}/"
+        job = enqueue(connection, tasks.make_partitions)
+        connection.hset(job.key, "webhooks", json.dumps([{"url": url, "job_status": "finished"}]))
+        run_all(connection)
+        assert job.get_status() is JobStatus.FINISHED
+        with pytest.raises(BlockingIOError):
+            ear.accept()
+
+
+def test_nothing_is_unpickled(connection: redis.Redis, tmp_path: Path) -> None:
+    """A job whose data is a pickle that runs a command when it is read is refused unread."""
+    mark = tmp_path / "was here"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, (f"touch '{mark}'",)
+
+    job = enqueue(connection, tasks.make_partitions)
+    connection.hset(
+        job.key, "data", pickle.dumps(("jobs.tasks.make_partitions", None, (Bomb(),), {}))
+    )
+    run_all(connection)
+    assert job.get_status() is JobStatus.FAILED
+    assert not mark.exists()
+
+
+def test_two_schedulers_enqueue_a_turn_once(connection: redis.Redis) -> None:
+    """Whoever comes second finds the turn there, before it ran as well as after."""
+    now_s = time.time()
+    first = enqueue_due(connection, now_s)
+    assert len(first) == len(schedule.SCHEDULE)
+    assert enqueue_due(connection, now_s) == []
+    run_all(connection)
+    assert enqueue_due(connection, now_s) == []
+    assert queue(connection).count == 0
+
+
+def test_the_scheduler_keeps_time(connection: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It enqueues at once what is due, then turn after turn, and stops when told to."""
+    every_second = (Entry(tasks.make_partitions, 1),)
+    monkeypatch.setattr(
+        schedule, "enqueue_due", lambda c, now_s: enqueue_due(c, now_s, every_second)
+    )
+    monkeypatch.setattr(schedule, "next_s", lambda now_s: schedule.turn(every_second[0], now_s) + 1)
+    stop, told = threading.Event(), []
+
+    def tell(name: str) -> None:
+        told.append(name)
+        if len(told) == 3:
+            stop.set()
+
+    keep(connection, stop, Pulse(), tell)
+    turns = [int(name.rpartition("-")[2]) for name in told]
+    assert turns == sorted(set(turns))
+    assert turns[-1] - turns[0] <= 4
+
+
+@contextmanager
+def process(world: World, command: str, tmp_path: Path, **variables: str) -> Iterator[Any]:
+    """``python -m jobs work`` or ``schedule``, with a liveness file."""
+    database = world.client.connection_pool.connection_kwargs["db"]
+    environment = {
+        **os.environ,
+        **world.environment,
+        "RQ_REDIS_URL": world.redis_url.replace(f"db={database}", "db=0"),
+        "LIVENESS_FILE": str(tmp_path / f"{command}.alive"),
+        **variables,
+    }
+    with (tmp_path / f"{command}.log").open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "jobs", command],
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.kill()
+        child.wait()
+
+
+def test_the_two_processes_work_together(
+    world: World, connection: redis.Redis, tmp_path: Path
+) -> None:
+    """`schedule` puts what is due on the queue, `work` does it; both beat, log a line, and end at SIGTERM."""
+    with (
+        process(world, "schedule", tmp_path) as scheduler,
+        process(world, "work", tmp_path, LOG_FORMAT="json") as laborer,
+    ):
+        jobs = queue(connection)
+        until(lambda: jobs.finished_job_registry.count == 3, "the jobs to be done")
+        assert (tmp_path / "schedule.alive").exists()
+        assert (tmp_path / "work.alive").exists()
+        for child in (scheduler, laborer):
+            child.send_signal(signal.SIGTERM)
+        assert scheduler.wait(20) == 0
+        assert laborer.wait(20) == 0
+    lines = (tmp_path / "work.log").read_text().splitlines()
+    assert all(json.loads(line)["event"] for line in lines)
+    assert "A job is due" in (tmp_path / "schedule.log").read_text()
+
+
+def test_rq_s_own_worker_can_be_used(world: World, connection: redis.Redis, tmp_path: Path) -> None:
+    """`rq worker` with our job class and serializer does the tasks, and refuses the rest as well."""
+    good = enqueue(connection, tasks.make_partitions)
+    bad = poisoned(connection, "os.system", "true")
+    database = world.client.connection_pool.connection_kwargs["db"]
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "rq.cli", "worker", "--burst", "infamous"),
+            *("--job-class", "jobs.queue.AllowedJob"),
+            *("--serializer", "rq.serializers.JSONSerializer"),
+        ],
+        env={
+            **os.environ,
+            **world.environment,
+            "RQ_REDIS_URL": world.redis_url.replace(f"db={database}", "db=0"),
+        },
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert good.get_status() is JobStatus.FINISHED
+    assert bad.get_status() is JobStatus.FAILED
+    assert isinstance(queue(connection).fetch_job(good.id), AllowedJob)
