@@ -8,14 +8,19 @@ from typing import Final
 
 from alembic import context
 from alembic.script import ScriptDirectory
-from psycopg2.errors import InsufficientPrivilege
+from psycopg2.errors import InsufficientPrivilege, LockNotAvailable
 from sqlalchemy import Connection, create_engine, pool, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from pipeline import settings, tables
 
 # Any number, the same for every runner: hash of nothing, chosen once.
 MIGRATION_LOCK = 4_815_162_342
+# Whoever waits for a table makes all who come after wait behind it, consumers too. So a migration gives way
+# after this long, and tries again, for as long as the second number says.
+LOCK_TIMEOUT_S: Final = 2.0
+PATIENCE_S: Final = 300.0
 ROLES: Final = Path(__file__).with_name("roles.sql")
 
 
@@ -57,6 +62,38 @@ def _grant(connection: Connection) -> None:
         )
 
 
+def _is_locked_out(error: BaseException) -> bool:
+    return isinstance(error, OperationalError) and isinstance(error.orig, LockNotAvailable)
+
+
+def _tell(state: RetryCallState) -> None:
+    if state.attempt_number == 1:
+        logging.getLogger("alembic").warning(
+            "Another session holds a table that is to be changed; trying again until it lets go."
+        )
+
+
+def _run_patiently(connection: Connection) -> None:
+    """Run it whole, or give way and run it again: nothing of a run that gave way is kept."""
+    limits = context.config.attributes
+    lock_timeout_ms = int(limits.get("lock_timeout_s", LOCK_TIMEOUT_S) * 1000)
+    connection.exec_driver_sql(f"set lock_timeout = {lock_timeout_ms}")
+    connection.commit()
+    for attempt in Retrying(
+        retry=retry_if_exception(_is_locked_out),
+        wait=wait_random(1, 3),
+        stop=stop_after_delay(limits.get("patience_s", PATIENCE_S)),
+        before_sleep=_tell,
+        reraise=True,
+    ):
+        with attempt:
+            try:
+                _run(connection)
+            except OperationalError:
+                connection.rollback()
+                raise
+
+
 def run_online() -> None:
     """Migrate, holding a session lock on a connection of its own.
 
@@ -71,7 +108,7 @@ def run_online() -> None:
         guard.execute(text("select pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         guard.commit()  # a session lock outlives the transaction; an open one would hold back vacuum
         try:
-            _run(connection)
+            _run_patiently(connection)
         finally:
             guard.execute(text("select pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
             guard.commit()

@@ -86,7 +86,7 @@ grant select (sha256, times_seen, reason, detail, entry_id),
     on quarantined_events to infamous_writer;
 grant select, insert, update on pipeline_health to infamous_writer;
 
-grant select on game_events, pipeline_health to infamous_jobs;
+grant select on game_events, pipeline_health, alembic_version to infamous_jobs;
 grant select, update (released_at) on quarantined_events to infamous_jobs;
 grant select, insert, update, delete
     on hourly_rollups, hourly_totals, player_days, daily_cohorts, mission_runs, daily_missions
@@ -99,6 +99,15 @@ grant select
 -- Counts by reason, and when; what a sender wrote may be anything, and stays out of dashboards.
 grant select (sha256, size_bytes, reason, times_seen, first_seen_at, last_seen_at, released_at, entry_id)
     on quarantined_events to infamous_bi;
+
+-- Who may end a session is whoever belongs to its role; a dashboard's question can go on too long.
+do $$
+begin
+    if not pg_has_role('infamous_jobs', 'infamous_bi', 'member') then
+        grant infamous_bi to infamous_jobs;
+    end if;
+end
+$$;
 
 -- Settings of a role are a courtesy, not a guard: the grants above are the guard.
 alter role infamous_bi connection limit 20;

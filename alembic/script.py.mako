@@ -1,4 +1,8 @@
-"""${message}."""
+"""${message}.
+
+Expand, then contract: the version before this one still stores events while this runs and after it. So a
+column is added with a default or as nullable, and what nobody uses any more goes one version later.
+"""
 
 from __future__ import annotations
 

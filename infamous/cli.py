@@ -31,7 +31,7 @@ import consumer.__main__
 import jobs.__main__
 import producer.__main__
 from infamous import audit as audits
-from infamous import report, schema
+from infamous import logins, report, schema
 from infamous import status as statuses
 from infamous import trace as traces
 from infamous import up as ups
@@ -122,10 +122,24 @@ def up(
 
 
 @app.command()
-def migrate(*, as_json: AsJson = False) -> None:
+def migrate(
+    *,
+    login: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Let the role of the database URL in this file log in with its password; repeatable.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Bring the database's schema to this version and make the partitions ahead."""
+    urls = [
+        settings.load({"DATABASE_URL_FILE": str(path)}).database_url or "" for path in login or ()
+    ]
     with _house() as house:
         done = schema.migrate(house.engine)
+        logins.allow(house.engine, urls)
     if as_json:
         _print_json(
             {"before": done.before, "after": done.after, "partitions": done.partitions_made}
@@ -320,6 +334,7 @@ def main() -> None:
     except (
         servers.ServerError,
         schema.NewerSchema,
+        schema.Locked,
         ups.AlreadyUp,
         ChildFailed,
         stream.Evicts,

@@ -11,7 +11,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg2.errors import LockNotAvailable
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 
 from pipeline import partitions
 
@@ -21,6 +23,10 @@ ENSURE_PARTITIONS: Final = text("select ensure_game_events_partitions(:first_day
 
 class NewerSchema(Exception):
     """The database was migrated by a newer version than this."""
+
+
+class Locked(Exception):
+    """Another session did not let go of a table that is to be changed."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,21 @@ class Migrated:
 def migrate(engine: Engine) -> Migrated:
     """Upgrade to the newest revision and make the partitions around today.
 
-    Safe when several start at once: they wait for each other. Raises NewerSchema.
+    Safe when several start at once: they wait for each other. Safe while events are stored: it gives way
+    rather than make others wait behind it. Raises NewerSchema, Locked.
     """
     config = _config(engine)
     before = revision(engine)
     require_known(before)
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except OperationalError as error:
+        if not isinstance(error.orig, LockNotAvailable):
+            raise
+        raise Locked(
+            "Another session has held a table for minutes, and nothing was changed: end it"
+            " (pg_stat_activity shows the transactions that are open), and migrate again."
+        ) from error
     first_day, last_day = partitions.around(datetime.now(UTC).date())
     span = {"first_day": first_day, "last_day": last_day}
     with engine.begin() as connection:

@@ -22,6 +22,12 @@ from pipeline.stream import Stream
 
 ENSURE_PARTITIONS: Final = text("select ensure_game_events_partitions(:first_day, :last_day)")
 
+END_QUESTIONS: Final = text("""
+select count(*) filter (where pg_terminate_backend(pid))
+from pg_stat_activity
+where usename = 'infamous_bi' and xact_start < now() - make_interval(secs => :at_most_s)
+""")
+
 
 def make_partitions() -> dict[str, int]:
     """The days around today, so that no consumer has to make one at midnight."""
@@ -47,7 +53,23 @@ def trim_stream(keep_s: float) -> dict[str, int]:
         return asdict(trims.trim(source, keep_s))
 
 
-ALL: Final[tuple[Callable[..., Any], ...]] = (make_partitions, roll_up, trim_stream)
+def end_long_questions(at_most_s: float) -> dict[str, int]:
+    """Sessions of dashboards and notebooks whose transaction is older than this.
+
+    Their own time limit is a default that they may change; and a transaction that is left open keeps
+    every table from being cleaned up.
+    """
+    with _engine().begin() as connection:
+        ended = connection.execute(END_QUESTIONS, {"at_most_s": at_most_s}).scalar_one()
+        return {"ended": ended}
+
+
+ALL: Final[tuple[Callable[..., Any], ...]] = (
+    make_partitions,
+    roll_up,
+    trim_stream,
+    end_long_questions,
+)
 
 
 def _engine() -> Engine:

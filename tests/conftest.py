@@ -123,6 +123,13 @@ def bare_world(servers: Servers) -> Iterator[World]:
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The developer's settings and data folder are no part of a test."""
-    for name in ("DATABASE_URL", "REDIS_URL", "LOG_LEVEL", "LOG_FORMAT", "RETENTION_DAYS"):
+    for name in (
+        "DATABASE_URL",
+        "REDIS_URL",
+        "RQ_REDIS_URL",
+        "LOG_LEVEL",
+        "LOG_FORMAT",
+        "RETENTION_DAYS",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("INFAMOUS_HOME", str(tmp_path / "home"))

@@ -12,18 +12,19 @@ from typing import Any
 
 import pytest
 from alembic import command
+from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from consumer.load import Loader
 from infamous import schema
-from infamous.schema import Migrated, NewerSchema
+from infamous.schema import Locked, Migrated, NewerSchema
 from pipeline import partitions
 from pipeline.event import ACTIONS, KARMA_MAX, KARMA_MIN, RANK_BY_KARMA, encode
 from pipeline.tables import metadata
 from tests.conftest import World
-from tests.integration.consuming import batch_of, now_ms
+from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
 from tests.unit.samples import chains
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -351,3 +352,105 @@ def test_making_partitions_waits_for_no_reader_or_writer(world: World) -> None:
             reader.execute(text("select * from game_events limit 1"))
             writer.execute(text("set local lock_timeout = '2s'"))
             writer.execute(text("update game_events set details = '{}'"))
+
+
+def give_back(connection: Connection) -> None:
+    """As before the first migration that knows roles: everything is the superuser's."""
+    function = "ensure_game_events_partitions(date, date)"
+    connection.execute(text("alter table game_events owner to current_user"))
+    connection.execute(text(f"alter function {function} owner to current_user"))
+
+
+def test_a_migration_gives_way_to_whoever_comes_after(world: World) -> None:
+    """While a long question keeps it from a table, events are stored all the same; then it ends."""
+    with world.engine.begin() as connection:
+        give_back(connection)
+    done: list[Migrated] = []
+    migration = threading.Thread(target=lambda: done.append(schema.migrate(world.engine)))
+    with world.engine.begin() as question:
+        question.execute(text("select count(*) from game_events"))
+        migration.start()
+        until(
+            lambda: bool(rows(world, "select 1 from pg_locks where not granted")),
+            "the migration to wait for the table",
+        )
+        store_some(world)
+        assert world.count("game_events") > 0
+        assert not done
+    migration.join(60)
+    assert done
+    owner = "select tableowner from pg_tables where tablename = 'game_events'"
+    assert rows(world, owner) == ["infamous_owner"]
+
+
+def test_a_migration_that_cannot_have_a_table_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It changes nothing, and tells what to do in a sentence."""
+    limits = {"lock_timeout_s": 0.1, "patience_s": 0.0}
+    original = schema._config
+
+    def hasty(engine: Engine) -> Config:
+        config = original(engine)
+        config.attributes.update(limits)
+        return config
+
+    monkeypatch.setattr(schema, "_config", hasty)
+    with world.engine.begin() as connection:
+        give_back(connection)
+    with world.engine.begin() as question:
+        question.execute(text("select count(*) from game_events"))
+        with pytest.raises(Locked, match="nothing was changed"):
+            schema.migrate(world.engine)
+
+
+def test_the_version_before_stores_events_on_this_schema(world: World, tmp_path: Path) -> None:
+    """An upgrade migrates first: the consumers of the version before the newest migration go on meanwhile."""
+    newest = f"alembic/versions/{HEAD}*"
+    before = git("log", "--diff-filter=A", "--format=%H^", "-1", "--", newest)
+    if before is None:
+        pytest.skip("the version before is in the history, and this is no clone with it")
+    archive = subprocess.run(
+        ["git", "-C", str(ROOT), "archive", before, "consumer", "pipeline"],
+        capture_output=True,
+        check=True,
+    )
+    subprocess.run(["tar", "-x", "-C", str(tmp_path)], input=archive.stdout, check=True)
+    events = [encode(event) for event in chains(300, start_ms=now_ms() - 60_000)]
+    world.source.append([*events, b"bad"])
+    former = subprocess.Popen(
+        [sys.executable, "-m", "consumer"],
+        cwd=tmp_path,
+        env={**os.environ, **world.environment, "PYTHONPATH": str(tmp_path)},
+    )
+    try:
+        until(lambda: world.count("game_events") == 300, "the rows of the version before")
+        until(lambda: world.count("quarantined_events") == 1, "its refusal")
+        # The next version joins it, and they share the work.
+        with working(world):
+            world.source.append(
+                [encode(e) for e in chains(300, seed=2, start_ms=now_ms() - 60_000)]
+            )
+            until(lambda: is_drained(world), "the stream to drain")
+        assert world.count("game_events") == 600
+    finally:
+        former.terminate()
+        assert former.wait(20) == 0
+
+
+def git(*arguments: str) -> str | None:
+    """What git says; None where it says nothing, or there is no such history."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+        )
+        said = done.stdout.strip()
+        if said:
+            subprocess.run(
+                ["git", "-C", str(ROOT), "rev-parse", "--quiet", "--verify", said],
+                capture_output=True,
+                check=True,
+            )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return said or None

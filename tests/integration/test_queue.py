@@ -209,7 +209,10 @@ def test_the_two_processes_work_together(
         process(world, "work", tmp_path, LOG_FORMAT="json") as laborer,
     ):
         jobs = queue(connection)
-        until(lambda: jobs.finished_job_registry.count == 3, "the jobs to be done")
+        until(
+            lambda: jobs.finished_job_registry.count == len(schedule.SCHEDULE),
+            "the jobs to be done",
+        )
         assert (tmp_path / "schedule.alive").exists()
         assert (tmp_path / "work.alive").exists()
         for child in (scheduler, laborer):

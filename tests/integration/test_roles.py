@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -13,11 +18,13 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # psycop
 from sqlalchemy import create_engine, make_url, pool, text
 
 from consumer.load import Loader, SchemaError
-from infamous import schema
+from infamous import logins, schema
+from infamous.logins import ROLES
+from jobs import tasks
 from jobs.release import Released, release
 from jobs.rollup import rollup
 from pipeline.event import encode
-from pipeline.settings import libpq_url
+from pipeline.settings import SettingsError, libpq_url
 from tests.conftest import World
 from tests.integration.consuming import is_drained, now_ms, until, working
 from tests.unit.samples import chains
@@ -203,3 +210,74 @@ def test_the_migrator_changes_the_schema_as_its_owner(bare_world: World) -> None
             text("select distinct tableowner from pg_tables where schemaname = current_schema()")
         ).scalars()
         assert list(owners) == ["infamous_owner"]
+
+
+def login_url(world: World, role: str, password: str) -> str:
+    """The database as this role would reach it with this password."""
+    url = make_url(world.database_url).set(username=role, password=password)
+    return url.render_as_string(hide_password=False)
+
+
+def test_a_url_is_all_it_takes_to_let_a_role_log_in(world: World, tmp_path: Path) -> None:
+    """`migrate --login FILE` gives the role the URL's password; the server sees its verifier only."""
+    urls = [login_url(world, role, "it's a % secret") for role in sorted(ROLES)]
+    files = [tmp_path / str(number) for number in range(len(urls))]
+    for path, url in zip(files, urls, strict=True):
+        path.write_text(f"{url}\n")
+    subprocess.run(
+        [
+            *(sys.executable, "-P", "-m", "infamous", "migrate"),
+            *itertools.chain.from_iterable(("--login", str(path)) for path in files),
+        ],
+        env={**os.environ, **world.environment},
+        check=True,
+        timeout=60,
+    )
+    with world.engine.connect() as connection:
+        stored = connection.execute(
+            text("select rolname, rolpassword from pg_authid where rolname like 'infamous\\_%'")
+        )
+        verifiers = {row.rolname: row.rolpassword for row in stored}
+    assert {role: verifiers[role][:13] for role in ROLES} == dict.fromkeys(ROLES, "SCRAM-SHA-256")
+    assert verifiers["infamous_owner"] is None
+
+
+@pytest.mark.parametrize(
+    ("role", "password", "why"),
+    [
+        ("postgres", "x", "postgres is no role of this pipeline"),
+        ("infamous_owner", "x", "infamous_owner is no role of this pipeline"),
+        ("infamous_bi", "", "has no password"),
+    ],
+)
+def test_a_url_that_is_none_of_ours_changes_nothing(
+    world: World, role: str, password: str, why: str
+) -> None:
+    """A URL of the superuser, or without a password, is refused before any role is touched."""
+    good = login_url(world, "infamous_writer", "good")
+    with pytest.raises(SettingsError, match=why):
+        logins.allow(world.engine, [good, login_url(world, role, password)])
+    with world.engine.connect() as connection:
+        count = "select count(*) from pg_authid where rolname = 'infamous_writer' and rolpassword like '%'"
+        before = connection.execute(text(count)).scalar_one()
+    logins.allow(world.engine, [good])
+    with world.engine.connect() as connection:
+        assert connection.execute(text(count)).scalar_one() == 1 >= before
+
+
+def test_jobs_end_a_question_that_goes_on_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dashboard may lift its own time limit; the job that looks for it may end it, and nobody else."""
+    monkeypatch.setenv("DATABASE_URL", url_of(world, "infamous_jobs"))
+    with session(world, "infamous_bi") as patient, session(world, "infamous_writer") as busy:
+        for connection in (patient, busy):
+            connection.autocommit = False
+            with connection.cursor() as cursor:
+                cursor.execute("set statement_timeout = 0; select 1")
+        assert tasks.end_long_questions(at_most_s=3600) == {"ended": 0}
+        assert tasks.end_long_questions(at_most_s=0) == {"ended": 1}
+        with busy.cursor() as cursor:
+            cursor.execute("select 1")
+        with patient.cursor() as cursor, pytest.raises(psycopg2.OperationalError):
+            cursor.execute("select 1")
