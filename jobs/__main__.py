@@ -6,7 +6,9 @@ Exit codes: 0 done, or stopped; 1 a server cannot be used; 2 bad arguments or se
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -141,8 +143,11 @@ def rollup(
 def work() -> None:
     """Run jobs from RQ's queue until stopped; start as many as you like."""
     with _house(has_signals=False) as house, _queue(house) as connection, _pulse(house) as pulse:
-        log.get("worker").info("Working", redis=_queue_at(house))
-        workers.worker(connection, pulse).work(logging_level=house.config.log_level.upper())
+        name = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+        log.get("worker").info("Working", worker=name, redis=_queue_at(house))
+        # RQ says several lines a job; ours says one.
+        level = "DEBUG" if house.config.log_level == "debug" else "WARNING"
+        workers.worker(connection, pulse, name).work(logging_level=level)
 
 
 @app.command()

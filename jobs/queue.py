@@ -6,6 +6,7 @@ unpickled, and its function is looked up in our list, never imported by the name
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from jobs import tasks
+from pipeline import log
 
 NAME: Final = "infamous"
 # Longer than any of them takes; a job that takes longer was given up by its database or its Redis.
@@ -33,6 +35,14 @@ class NotAllowed(Exception):
 
 class AllowedJob(Job):
     """A job that can be nothing but one of the tasks."""
+
+    def perform(self) -> Any:
+        """Run it, and say in a line what it did."""
+        began_s = time.monotonic()
+        result = super().perform()
+        took_s = round(time.monotonic() - began_s, 3)
+        log.get("worker").info("Job done", job=self.id, took_s=took_s, result=result)
+        return result
 
     @property
     def func(self) -> Callable[..., Any]:

@@ -42,7 +42,9 @@ class _BeatsHere(_Beats, SimpleWorker):
     """The same, running each job in its own process."""
 
 
-def worker(connection: redis.Redis, pulse: Pulse, *, forks: bool = True) -> Worker:
+def worker(
+    connection: redis.Redis, pulse: Pulse, name: str | None = None, *, forks: bool = True
+) -> Worker:
     """Who runs the queue's jobs; ``forks`` False: all of them in this process."""
     kind = _Beats if forks else _BeatsHere
     options: dict[str, Any] = {
@@ -53,7 +55,7 @@ def worker(connection: redis.Redis, pulse: Pulse, *, forks: bool = True) -> Work
         "maintenance_interval": _MAINTENANCE_S,
         "worker_ttl": _TTL_S,
     }
-    made = kind([queue(connection)], **options)
+    made = kind([queue(connection)], name=name, **options)
     made.pulse = pulse
     made.push_exc_handler(_tell)  # type: ignore[no-untyped-call]
     log.adopt(*_LOGGERS)
