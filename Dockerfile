@@ -16,18 +16,18 @@ COPY pipeline/ pipeline/
 COPY producer/ producer/
 COPY consumer/ consumer/
 COPY jobs/ jobs/
+COPY analytics/ analytics/
 COPY infamous/ infamous/
 COPY bench/ bench/
 COPY redash_queries/ redash_queries/
 # In place, so that the migrations are found beside the code; then what only installing needs goes away.
 RUN /opt/venv/bin/pip install --quiet --no-deps --no-build-isolation --editable . \
     && /opt/venv/bin/pip uninstall --quiet --yes setuptools \
-    && /opt/venv/bin/python -m compileall -q alembic bench consumer infamous jobs pipeline producer
+    && /opt/venv/bin/python -m compileall -q alembic analytics bench consumer infamous jobs pipeline producer
 
 FROM code AS notebooks
 COPY requirements-jupyter.txt ./
 RUN ["/opt/venv/bin/pip", "install", "--quiet", "--require-hashes", "--requirement", "requirements-jupyter.txt"]
-COPY analytics/ analytics/
 
 # --- what runs: one user without a name on the host, who owns nothing here
 FROM ${PYTHON_IMAGE} AS base

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 LOCKED ?= --upgrade
 
-.PHONY: help setup up prove bench test lint format lock clean
+.PHONY: help setup up prove bench secrets test test-compose lint format lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -48,8 +48,14 @@ bench/.venv/.peers: bench/requirements-peers.txt | $(BIN)/python
 bench: setup $(if $(findstring --peers,$(ARGS)),bench/.venv/.peers)  ## how fast it is on this machine, beside the servers' own limits; ARGS="--quick": two minutes
 	@exec $(BIN)/python -P -m bench $(ARGS)
 
+secrets:  ## passwords for `docker compose up`, made once, in secrets/
+	@sh docker/secrets.sh
+
 test: $(VENV)/.dev  ## all tests, against real servers that they start themselves
 	$(BIN)/python -m pytest $(ARGS)
+
+test-compose: $(VENV)/.dev  ## the whole system in containers, where a Docker engine answers
+	$(BIN)/python -m pytest -n 0 --timeout 1800 tests/compose $(ARGS)
 
 lint: $(VENV)/.dev  ## style, format, types, import contracts
 	$(BIN)/ruff check .

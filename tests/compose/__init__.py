@@ -1,0 +1,1 @@
+"""The whole system in containers, where an engine can be had."""
