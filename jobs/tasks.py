@@ -22,6 +22,10 @@ from pipeline.stream import Stream
 
 ENSURE_PARTITIONS: Final = text("select ensure_game_events_partitions(:first_day, :last_day)")
 
+# The newest hour that was rolled up, and the first event.
+ROLLED_UP: Final = text("""
+select (select max(hour) from hourly_rollups), (select ts from game_events order by ts limit 1)
+""")
 END_QUESTIONS: Final = text("""
 select count(*) filter (where pg_terminate_backend(pid))
 from pg_stat_activity
@@ -38,9 +42,12 @@ def make_partitions() -> dict[str, int]:
 
 
 def roll_up(hours: int) -> dict[str, Any]:
-    """The last hours anew, and the days they are in."""
-    now = datetime.now(UTC)
-    return asdict(rollups.rollup(_engine(), now - timedelta(hours=hours - 1), now))
+    """The last hours anew, and the days they are in; what was missed, where that is more."""
+    now, engine = datetime.now(UTC), _engine()
+    with engine.connect() as connection:
+        newest, first = connection.execute(ROLLED_UP).one()
+    wanted = now - timedelta(hours=hours - 1)
+    return asdict(rollups.rollup(engine, min(wanted, newest or first or wanted), now))
 
 
 def trim_stream(keep_s: float) -> dict[str, int]:

@@ -21,6 +21,7 @@ import redis
 from rq import Queue
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
+from sqlalchemy import text
 
 from jobs import schedule, tasks
 from jobs.queue import AllowedJob, enqueue, queue
@@ -76,6 +77,30 @@ def test_a_worker_does_the_tasks(world: World, connection: redis.Redis) -> None:
     assert partitions == {"made": 0}
     assert world.count("hourly_rollups") == rolled_up["rows"] > 0
     assert trimmed["entries"] == 60 - world.client.xlen(world.source.key) >= 30
+
+
+@pytest.mark.usefixtures("connection")
+def test_a_rollup_takes_up_what_it_missed(world: World) -> None:
+    """The first one begins with the first event; after an outage, one begins where the last one ended."""
+    hour_ms = 3_600_000
+    for days_ago in (3, 1):
+        world.source.append(
+            [encode(e) for e in chains(40, start_ms=now_ms() - days_ago * 24 * hour_ms)]
+        )
+    with working(world):
+        until(lambda: is_drained(world), "the stream to drain")
+    first = tasks.roll_up(hours=2)
+    # The day between has no partition, and so no hours.
+    assert 72 <= first["hours"] + first["without_raw"] <= 74
+    with world.engine.begin() as database:
+        database.execute(
+            text("delete from hourly_rollups where hour > now() - interval '25 hours'")
+        )
+        rows = "select max(hour) < now() - interval '24 hours' from hourly_rollups"
+        assert database.execute(text(rows)).scalar_one()
+    assert tasks.roll_up(hours=2)["hours"] > 24
+    assert world.count("hourly_rollups") == first["rows"]
+    assert tasks.roll_up(hours=2)["hours"] <= 26
 
 
 def test_what_is_not_on_the_list_is_not_run(connection: redis.Redis, tmp_path: Path) -> None:
