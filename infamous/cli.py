@@ -89,7 +89,13 @@ def _moment_ms(text: str | int) -> int:
     try:
         moment = datetime.fromisoformat(str(text).strip())
     except ValueError:
-        return time.time_ns() // 1_000_000 - int(_seconds(str(text)) * 1000)
+        try:
+            ago_s = _seconds(str(text))
+        except typer.BadParameter:
+            raise typer.BadParameter(
+                f"{text} is not understood: give 2026-11-24T18:00:00Z, or 2h for two hours ago."
+            ) from None
+        return time.time_ns() // 1_000_000 - int(ago_s * 1000)
     if moment.tzinfo is None:
         raise typer.BadParameter(f"{text} has no offset: end it with Z for UTC, or with +01:00.")
     return int(moment.timestamp() * 1000)
@@ -138,6 +144,7 @@ def migrate(
         settings.load({"DATABASE_URL_FILE": str(path)}).database_url or "" for path in login or ()
     ]
     with _house() as house:
+        log.adopt("alembic")  # it may have something to say: that it gives way, or may not grant
         done = schema.migrate(house.engine)
         logins.allow(house.engine, urls)
     if as_json:

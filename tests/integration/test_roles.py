@@ -281,3 +281,21 @@ def test_jobs_end_a_question_that_goes_on_for_ever(
             cursor.execute("select 1")
         with patient.cursor() as cursor, pytest.raises(psycopg2.OperationalError):
             cursor.execute("select 1")
+
+
+def test_who_may_not_grant_is_told(world: World) -> None:
+    """A migration by another than a superuser brings the schema up to date, and says what it left."""
+    ran = subprocess.run(
+        [sys.executable, "-P", "-m", "infamous", "migrate"],
+        env={
+            **os.environ,
+            **world.environment,
+            "DATABASE_URL": url_of(world, "infamous_migrator"),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "The schema is at revision" in ran.stdout
+    assert "were left as they are (permission denied" in ran.stderr
