@@ -53,7 +53,7 @@ grep -q '^INFAMOUS_SECRETS=' .env || {
 }
 
 if [ "$made" -gt 0 ]; then
-    echo "Made $made secrets in $folder/. Next: docker compose up -d"
+    echo "Secrets made: $made, in $folder/. Next: docker compose up -d"
 else
     echo "All secrets are in $folder/ already; nothing was changed."
 fi

@@ -22,7 +22,7 @@ def _running(stack: Stack) -> Iterator[None]:
     refused = stack.run("up", "-d", check=False)
     assert refused.returncode != 0
     assert "make secrets" in refused.stderr
-    assert stack.make_secrets().startswith("Made ")
+    assert stack.make_secrets().startswith("Secrets made: ")
     assert "nothing was changed" in stack.make_secrets()
     stack.up("--build")
     yield
