@@ -39,7 +39,8 @@ USER 10001:10001
 FROM base AS jupyter
 COPY --from=notebooks /opt/venv /opt/venv
 COPY --from=notebooks /app /app
-COPY docker/jupyter/ /opt/venv/etc/jupyter/
+COPY docker/jupyter/jupyter_server_config.py /opt/venv/etc/jupyter/
+COPY docker/jupyter/overrides.json /opt/venv/share/jupyter/lab/settings/
 # A volume that is mounted here is the user's from its first use.
 USER root
 RUN install -d -o infamous -g infamous /home/infamous/work && ln -s /app/analytics/notebooks /home/infamous/notebooks

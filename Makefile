@@ -11,7 +11,7 @@ LOCKED ?= --upgrade
 .PHONY: help setup up prove bench secrets test test-compose lint format lock clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 was not found: install it, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }

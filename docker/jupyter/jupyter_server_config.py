@@ -14,4 +14,8 @@ c.ServerApp.ip = "0.0.0.0"  # noqa: S104  # of the container
 c.ServerApp.open_browser = False
 c.ServerApp.root_dir = "/home/infamous"
 c.ServerApp.terminals_enabled = False
+# Nobody is called, and nothing is installed from here.
+c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
+c.LabApp.news_url = None
+c.LabApp.extension_manager = "readonly"
 c.FileContentsManager.delete_to_trash = False
