@@ -123,6 +123,11 @@ class Run:
             self._child(f"consumer-{number}", number, "consumer")
             for number in range(1, plan.consumers + 1)
         ]
+        # No process that outlives its parent: a job that is broken off is done anew at its next turn.
+        self.jobs = [
+            self._child("scheduler", plan.consumers + 1, "jobs", "schedule"),
+            self._child("worker", plan.consumers + 2, "jobs", "work", "--no-fork"),
+        ]
 
     def run(self) -> None:
         """From the empty database to the last acknowledgement."""
@@ -135,6 +140,8 @@ class Run:
             self._play_history()
             if not self.stop.is_set():
                 self.producer.start()
+                for job in self.jobs:
+                    job.start()
                 self._show_until_stopped()
         except Stopped:
             pass
@@ -148,6 +155,8 @@ class Run:
             "DATABASE_URL": self.servers.database_url,
             "REDIS_URL": self.servers.redis_url,
         }
+        if self.config.rq_redis_url:
+            environment["RQ_REDIS_URL"] = self.config.rq_redis_url
         port, alive = self.config.metrics_port, self.config.liveness_file
         if port:
             environment["METRICS_PORT"] = str(port + number)
@@ -264,7 +273,7 @@ class Run:
             self.stop.wait(max(0.0, left_s))
 
     def _look_after(self) -> None:
-        for child in (self.producer, *self.consumers):
+        for child in (self.producer, *self.consumers, *self.jobs):
             child.look_after()
 
     def _alive(self) -> tuple[int, int]:
@@ -285,6 +294,8 @@ class Run:
 
     def _end(self) -> None:
         end_s = time.monotonic() + END_S
+        for job in self.jobs:
+            job.terminate()
         self.producer.end(at_most_s=2.0)
         # Where a server is away, what waits in the stream is stored by the next start.
         if not self.watcher.is_troubled:
@@ -292,8 +303,8 @@ class Run:
                 self._drain(lambda _: None, end_s=end_s - CONSUMERS_END_S)
         for consumer in self.consumers:
             consumer.terminate()
-        for consumer in self.consumers:
-            consumer.end(at_most_s=max(0.1, end_s - time.monotonic()))
+        for child in (*self.consumers, *self.jobs):
+            child.end(at_most_s=max(0.1, end_s - time.monotonic()))
 
     def _account(self, before: int) -> None:
         glimpse = self.watcher.look(count=True)

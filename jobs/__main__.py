@@ -140,14 +140,22 @@ def rollup(
 
 
 @app.command()
-def work() -> None:
+def work(
+    *,
+    forks: Annotated[
+        bool,
+        typer.Option(
+            "--fork/--no-fork", help="Each job in a process of its own, or all in this one."
+        ),
+    ] = True,
+) -> None:
     """Run jobs from RQ's queue until stopped; start as many as you like."""
     with _house(has_signals=False) as house, _queue(house) as connection, _pulse(house) as pulse:
         name = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         log.get("worker").info("Working", worker=name, redis=_queue_at(house))
         # RQ says several lines a job; ours says one.
         level = "DEBUG" if house.config.log_level == "debug" else "WARNING"
-        workers.worker(connection, pulse, name).work(logging_level=level)
+        workers.worker(connection, pulse, name, forks=forks).work(logging_level=level)
 
 
 @app.command()

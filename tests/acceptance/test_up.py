@@ -151,7 +151,12 @@ def test_a_killed_launcher_takes_everything_along(launch: Launcher, ready_home: 
     arguments = ("infamous", "up", "--history", "0", "--rate", "200", "--players", "20")
     process = launch.start(*arguments, environment=environment_of(home))
     wait_until(lambda: is_live(process), "it is live")
-    kinds = ("-m producer", "-m consumer", "infamous.embedded.keeper", "postgres", "server")
+    kinds = (
+        *("-m producer", "-m consumer", "-m jobs schedule", "-m jobs work"),
+        *("infamous.embedded.keeper", "postgres", "server"),
+    )
+    log = home / "log" / "worker.log"
+    wait_until(lambda: "job=roll_up" in log.read_text(encoding="utf-8"), "a rollup to be made")
     assert all(processes_of(home, kind) for kind in kinds), described_kinds(home, kinds)
     second = launch.run("infamous", "up", "--history", "0", environment=environment_of(home))
     assert second.code == 1, second.text
