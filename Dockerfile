@@ -23,7 +23,9 @@ COPY redash_queries/ redash_queries/
 # In place, so that the migrations are found beside the code; then what only installing needs goes away.
 RUN /opt/venv/bin/pip install --quiet --no-deps --no-build-isolation --editable . \
     && /opt/venv/bin/pip uninstall --quiet --yes setuptools \
-    && /opt/venv/bin/python -m compileall -q alembic analytics bench consumer infamous jobs pipeline producer
+    && /opt/venv/bin/python -m compileall -q alembic analytics bench consumer infamous jobs pipeline producer \
+    # Whatever the clone's own rights are: everybody reads, nobody writes.
+    && chmod -R a+rX,go-w /app
 
 FROM code AS notebooks
 COPY requirements-jupyter.txt ./
@@ -43,7 +45,8 @@ COPY docker/jupyter/jupyter_server_config.py /opt/venv/etc/jupyter/
 COPY docker/jupyter/overrides.json /opt/venv/share/jupyter/lab/settings/
 # A volume that is mounted here is the user's from its first use.
 USER root
-RUN install -d -o infamous -g infamous /home/infamous/work && ln -s /app/analytics/notebooks /home/infamous/notebooks
+RUN chmod -R a+rX /opt/venv/etc/jupyter /opt/venv/share/jupyter/lab/settings \
+    && install -d -o infamous -g infamous /home/infamous/work && ln -s /app/analytics/notebooks /home/infamous/notebooks
 USER 10001:10001
 WORKDIR /home/infamous
 EXPOSE 8888

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -69,11 +70,11 @@ def _is_locked_out(error: BaseException) -> bool:
 def _tell(state: RetryCallState) -> None:
     if state.attempt_number == 1:
         logging.getLogger("alembic").warning(
-            "Another session holds a table that is to be changed; trying again until it lets go."
+            "Another session holds what is to be changed; trying again until it lets go."
         )
 
 
-def _run_patiently(connection: Connection) -> None:
+def _patiently(run: Callable[[Connection], None], connection: Connection) -> None:
     """Run it whole, or give way and run it again: nothing of a run that gave way is kept."""
     limits = context.config.attributes
     lock_timeout_ms = int(limits.get("lock_timeout_s", LOCK_TIMEOUT_S) * 1000)
@@ -88,10 +89,15 @@ def _run_patiently(connection: Connection) -> None:
     ):
         with attempt:
             try:
-                _run(connection)
+                run(connection)
             except OperationalError:
                 connection.rollback()
                 raise
+
+
+def _be_the_only_one(guard: Connection) -> None:
+    guard.execute(text("select pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+    guard.commit()  # a session lock outlives the transaction; an open one would hold back vacuum
 
 
 def run_online() -> None:
@@ -105,10 +111,9 @@ def run_online() -> None:
         raise SystemExit("DATABASE_URL is not set: name a database, or use `infamous migrate`.")
     engine = create_engine(url, poolclass=pool.NullPool)
     with engine.connect() as guard, engine.connect() as connection:
-        guard.execute(text("select pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
-        guard.commit()  # a session lock outlives the transaction; an open one would hold back vacuum
+        _patiently(_be_the_only_one, guard)
         try:
-            _run_patiently(connection)
+            _patiently(_run, connection)
         finally:
             guard.execute(text("select pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
             guard.commit()

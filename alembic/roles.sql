@@ -111,13 +111,28 @@ $$;
 
 -- Settings of a role are a courtesy, not a guard: the grants above are the guard.
 alter role infamous_bi connection limit 20;
+-- Together they leave some of a hundred connections to whoever looks after the server.
+alter role infamous_writer connection limit 60;
+alter role infamous_jobs connection limit 12;
 alter role infamous_bi set default_transaction_read_only = on;
 alter role infamous_bi set statement_timeout = '60s';
 
--- Everybody may make large objects, unless told otherwise; only a superuser can tell.
+-- Everybody may make large objects, and hold locks that migrations, rollups and new partitions wait for, unless told
+-- otherwise; only a superuser can tell.
 do $$
+declare
+    locking regprocedure;
 begin
     if (select rolsuper from pg_roles where rolname = current_user) then
+        for locking in
+            select oid from pg_proc
+            where pronamespace = 'pg_catalog'::regnamespace and proname ~ '^pg_(try_)?advisory_(xact_)?lock'
+        loop
+            execute format('revoke execute on function %s from public', locking);
+            execute format(
+                'grant execute on function %s to infamous_owner, infamous_migrator, infamous_jobs', locking
+            );
+        end loop;
         revoke execute on function
             lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea), lo_put(oid, bigint, bytea),
             lowrite(integer, bytea), lo_open(oid, integer), lo_import(text), lo_import(text, oid),

@@ -13,16 +13,23 @@ mkdir -p "$folder"
 # The folder keeps others on this machine out; inside a container each file is read by a user of its own.
 chmod 700 "$folder"
 
+# What containers start with is read by their users, however careful the clone's umask was.
+chmod -R a+rX docker
+
 random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
 # secret NAME VALUE: a file that appears whole or not at all.
 secret() {
     [ -s "$folder/$1" ] && return
-    printf '%s\n' "$2" > "$folder/.$1.new"
-    chmod 444 "$folder/.$1.new"
-    mv "$folder/.$1.new" "$folder/$1"
+    printf '%s\n' "$2" > "$folder/.$1.$$"
+    chmod 444 "$folder/.$1.$$"
+    mv -f "$folder/.$1.$$" "$folder/$1"
     made=$((made + 1))
 }
+
+# A URL that holds the password of another file goes when that one is made anew.
+[ -s "$folder/postgres_password" ] || rm -f "$folder/database_url_superuser"
+[ -s "$folder/redash_postgres_password" ] || rm -f "$folder/redash_database_url"
 
 secret postgres_password "$(random)"
 secret database_url_superuser "postgresql://postgres:$(cat "$folder/postgres_password")@postgres:5432/infamous"

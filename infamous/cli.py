@@ -56,6 +56,7 @@ from producer.__main__ import (
     Rate,
     Seed,
 )
+from producer.outbox import BadState
 
 app = typer.Typer(
     add_completion=False,
@@ -345,6 +346,7 @@ def main() -> None:
         ups.AlreadyUp,
         ChildFailed,
         stream.Evicts,
+        BadState,
         proofs.Interrupted,
         replays.NobodyReads,
     ) as error:

@@ -53,7 +53,7 @@ def migrate(engine: Engine) -> Migrated:
         if not isinstance(error.orig, LockNotAvailable):
             raise
         raise Locked(
-            "Another session has held a table for minutes, and nothing was changed: end it"
+            "Another session has held what is to be changed for minutes, so nothing was: end it"
             " (pg_stat_activity shows the transactions that are open), and migrate again."
         ) from error
     first_day, last_day = partitions.around(datetime.now(UTC).date())

@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import redis
 from rq import Queue
+from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from jobs import tasks
 from pipeline import log
+from pipeline.patience import first_line
 
 NAME: Final = "infamous"
 # Longer than any of them takes; a job that takes longer was given up by its database or its Redis.
@@ -34,7 +36,33 @@ class NotAllowed(Exception):
 
 
 class AllowedJob(Job):
-    """A job that can be nothing but one of the tasks."""
+    """A job that can be nothing but one of the tasks, once."""
+
+    @classmethod
+    def fetch(
+        cls,
+        id: str,  # noqa: A002  # RQ's name for it
+        connection: redis.Redis | None = None,
+        serializer: Any = None,
+    ) -> Job:
+        """The job; one that cannot be read counts as none, for it would end every worker."""
+        try:
+            return super().fetch(id, connection, serializer)
+        except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+            why = f"{type(error).__name__}: {first_line(error)}"
+            log.get("worker").error(
+                "A job that cannot be read is left out", job=repr(id)[:80], error=why[:200]
+            )
+            raise NoSuchJobError(f"{id!r:.80} cannot be read.") from None
+
+    def restore(self, raw_data: Any) -> None:
+        """What Redis holds of it; how often and how long it runs is ours to say."""
+        super().restore(raw_data)
+        self.retries_left = self.repeats_left = None
+        self.rate_limit_key = self.rate_limit_concurrency = None
+        self._dependency_ids = []
+        self.timeout, self.ttl = TIMEOUT_S, None
+        self.result_ttl, self.failure_ttl = _RESULT_TTL_S, _FAILURE_TTL_S
 
     def perform(self) -> Any:
         """Run it, and say in a line what it did."""

@@ -20,6 +20,12 @@ from pipeline import partitions, settings, stream
 from pipeline.settings import SettingsError
 from pipeline.stream import Stream
 
+MOST_HOURS: Final = 24 * 400
+SHORTEST_KEEP_S: Final = 3600.0
+SHORTEST_QUESTION_S: Final = 60.0
+# Of Redis' memory. From here to where it refuses events, a trim a minute has time to come.
+MOST_MEMORY: Final = 0.5
+
 ENSURE_PARTITIONS: Final = text("select ensure_game_events_partitions(:first_day, :last_day)")
 
 # The newest hour that was rolled up, and the first event.
@@ -41,8 +47,15 @@ def make_partitions() -> dict[str, int]:
         return {"made": connection.execute(ENSURE_PARTITIONS, span).scalar_one()}
 
 
+def _require(is_within: bool, sentence: str) -> None:
+    """What is on the queue may be somebody else's idea."""
+    if not is_within:
+        raise ValueError(sentence)
+
+
 def roll_up(hours: int) -> dict[str, Any]:
     """The last hours anew, and the days they are in; what was missed, where that is more."""
+    _require(1 <= hours <= MOST_HOURS, f"hours must be 1 to {MOST_HOURS}, not {hours}.")
     now, engine = datetime.now(UTC), _engine()
     with engine.connect() as connection:
         newest, first = connection.execute(ROLLED_UP).one()
@@ -51,13 +64,16 @@ def roll_up(hours: int) -> dict[str, Any]:
 
 
 def trim_stream(keep_s: float) -> dict[str, int]:
-    """Entries that everybody has stored and that are older than this."""
+    """Entries that everybody has stored and that are older than this; and more where memory runs short."""
+    _require(
+        keep_s >= SHORTEST_KEEP_S, f"keep_s must be {SHORTEST_KEEP_S:g} or more, not {keep_s}."
+    )
     url = settings.load().redis_url
     if url is None:
         raise SettingsError("REDIS_URL must name a server: set it.")
     source = Stream(stream.connect(url))
     with closing(source.client):
-        return asdict(trims.trim(source, keep_s))
+        return asdict(trims.trim_to_fit(source, keep_s, MOST_MEMORY))
 
 
 def end_long_questions(at_most_s: float) -> dict[str, int]:
@@ -66,6 +82,10 @@ def end_long_questions(at_most_s: float) -> dict[str, int]:
     Their own time limit is a default that they may change; and a transaction that is left open keeps
     every table from being cleaned up.
     """
+    _require(
+        at_most_s >= SHORTEST_QUESTION_S,
+        f"at_most_s must be {SHORTEST_QUESTION_S:g} or more, not {at_most_s}.",
+    )
     with _engine().begin() as connection:
         ended = connection.execute(END_QUESTIONS, {"at_most_s": at_most_s}).scalar_one()
         return {"ended": ended}

@@ -65,6 +65,6 @@ def worker(
 def _tell(job: Job, kind: type[BaseException], error: BaseException, _: TracebackType) -> bool:
     """Why a job failed, in a line; RQ keeps all of it with the job."""
     log.get("worker").error(
-        "A job failed", job=job.id, error=f"{kind.__name__}: {first_line(error)}"
+        "A job failed", job=job.id, error=f"{kind.__name__}: {first_line(error)}"[:200]
     )
     return True

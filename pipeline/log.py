@@ -41,8 +41,12 @@ class _Adopted(logging.Handler):
     """Lines of a library, as lines of ours: the first of each, for the rest may hold a row's values."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = record.getMessage().splitlines()[0]
-        get(record.name.partition(".")[0]).log(record.levelno, line)
+        line = record.getMessage().splitlines()[0][:300]
+        facts = {}
+        if record.exc_info and record.exc_info[1] is not None:
+            kind, error, _ = record.exc_info
+            facts["error"] = f"{kind.__name__}: {str(error).partition(chr(10))[0]}"[:200]
+        get(record.name.partition(".")[0]).log(record.levelno, line, **facts)
 
 
 def adopt(*names: str) -> None:

@@ -84,8 +84,9 @@ def wait_for(
         observer.waits(server)
         if state.attempt_number == 1:
             error = state.outcome.exception() if state.outcome else None
+            what = "full" if _is_full(error) else "away"
             logger.warning(
-                f"{server} is away; trying again until it is back", error=first_line(error)
+                f"{server} is {what}; trying again until it is back", error=first_line(error)
             )
 
     retrying = Retrying(
@@ -113,6 +114,11 @@ def wait_for(
         raise
     answered()
     return result
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether the server is there, and has no memory left for more."""
+    return "maxmemory" in str(error)
 
 
 def first_line(error: BaseException | None) -> str:

@@ -264,6 +264,12 @@ class Stream:
                 " is one of them: run `CONFIG SET maxmemory-policy noeviction`, or name another Redis."
             )
 
+    def memory_share(self) -> float:
+        """How much of the memory that the server may use is used, 0 to 1; 0 where it may use all."""
+        memory = self.client.info("memory")
+        limit = int(memory.get("maxmemory") or 0)
+        return int(memory["used_memory"]) / limit if limit else 0.0
+
     def ensure_group(self) -> bool:
         """Create the group at the stream's beginning if it is missing; says whether it did."""
         try:

@@ -21,7 +21,7 @@ from pipeline.stop import on_signals
 from pipeline.stream import Stream
 from producer import history, live
 from producer.journal import Journal, JournalError
-from producer.outbox import Ledger, Outbox
+from producer.outbox import BadState, Ledger, Outbox
 from producer.pace import AS_FAST_AS_IT_GOES
 from producer.simulate import Player
 from producer.teller import Teller
@@ -225,7 +225,7 @@ def _play(
             "Stopped while Redis was away; what was not sent will be played anew",
             error=first_line(stopped.__cause__),
         )
-    except stream.Evicts as error:
+    except (stream.Evicts, BadState) as error:
         return _fail(str(error))
     except redis.RedisError as error:
         at = settings.shown_url(redis_url)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 import redis
 
 from pipeline import log
@@ -29,6 +30,10 @@ PARCEL_EVENTS: Final = 500
 # Events an entry carries where nobody waits for each: the entry costs Redis, and whoever reads it, about as
 # much as one with a single event.
 ARRAY_EVENTS: Final = 100
+
+
+class BadState(Exception):
+    """Another than a producer has written where producers keep their players."""
 
 
 class Overtaken(Exception):
@@ -126,10 +131,16 @@ class Outbox:
                 " name another database in REDIS_URL"
             )
         self._token = notes.get(b"token")
-        self._states = {name.decode(): state for name, state in states.items()}
-        self._sent = int(notes.get(b"sent", 0))
-        self._history = _history(notes)
-        players = {name: load_player(state) for name, state in self._states.items()}
+        try:
+            self._states = {name.decode(): state for name, state in states.items()}
+            self._sent = int(notes.get(b"sent", 0))
+            self._history = _history(notes)
+        except (ValueError, KeyError) as error:
+            raise BadState(
+                f"What Redis holds in {PRODUCER} and {PLAYERS} was not written by a producer ({error}):"
+                " remove both keys, and the players begin anew."
+            ) from None
+        players = {name: _loaded(name, state) for name, state in self._states.items()}
         return Ledger(players, self._sent, self._history)
 
     def start(self, parcel: Parcel) -> None:
@@ -217,6 +228,16 @@ class Outbox:
         if self._journal is not None and parcel.payloads and self._noted != parcel.token:
             self._journal.tried(parcel.token, parcel.payloads)
             self._noted = parcel.token
+
+
+def _loaded(name: str, state: bytes) -> Player:
+    try:
+        return load_player(state)
+    except msgspec.MsgspecError as error:
+        raise BadState(
+            f"What the hash {PLAYERS} in Redis holds of {name!r:.80} is no player's state ({error}):"
+            " remove that field, and the player begins anew."
+        ) from None
 
 
 def _items(mapping: Mapping[str, bytes | int]) -> list[Any]:

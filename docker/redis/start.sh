@@ -14,6 +14,10 @@ users=${RUN_FOLDER:-/tmp}/users.acl
     # Whoever can reach the port may ask whether it lives, and nothing else: for health checks.
     echo "user health on nopass resetkeys resetchannels -@all +ping"
     for secret in "$secrets"/*redis_url*; do
+        grep -q '^redis://[^:]*:[^@]*@' "$secret" || {
+            echo "$secret is no URL with a user and a password: remove that file of secrets/ and run make secrets." >&2
+            exit 1
+        }
         login=$(sed -e 's,^redis://,,' -e 's,@.*,,' "$secret")
         name=${login%%:*}
         hash=$(printf '%s' "${login#*:}" | sha256sum | cut -d ' ' -f 1)
@@ -25,5 +29,5 @@ users=${RUN_FOLDER:-/tmp}/users.acl
     done
 } > "$users"
 
-exec redis-server --aclfile "$users" --protected-mode no --dir "${DATA_FOLDER:-/data}" \
+exec redis-server --aclfile "$users" --protected-mode no --databases 1 --dir "${DATA_FOLDER:-/data}" \
     --maxmemory-policy noeviction --appendonly yes --appendfsync everysec --save "" "$@"

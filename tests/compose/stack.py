@@ -171,3 +171,6 @@ def copy_project(folder: Path) -> None:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
+    # As careful a clone as there is: nobody else on this machine may read it.
+    for path in folder.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)

@@ -174,6 +174,9 @@ def test_a_notebook_can_read_and_nothing_else(stack: Stack) -> None:
         "create schema mine",
         "select raw from quarantined_events",
         "select detail from quarantined_events",
+        "select pg_advisory_lock(4815162343)",
+        "select pg_try_advisory_lock(1, 2)",
+        "select pg_advisory_xact_lock_shared(1)",
         "select lo_create(0)",
         "select lo_from_bytea(0, 'x')",
         "select pg_read_file('/etc/passwd')",
@@ -207,6 +210,22 @@ def test_a_notebook_can_read_and_nothing_else(stack: Stack) -> None:
         "        print('denied', name)\n",
     )
     assert elsewhere == "denied postgres\ndenied template1\n"
+
+
+def test_a_question_that_takes_too_much_ends_alone(stack: Stack) -> None:
+    """Memory or disk: the question is refused, and the server does not notice."""
+    began = stack.sql("select pg_postmaster_start_time()")
+    statements = [
+        "select length(repeat('x', 1000000000) || repeat('y', 20000000))",
+        "set temp_file_limit = -1",
+        "set statement_timeout = 0; set work_mem = '64kB';"
+        " select count(*) from (select repeat(md5(x::text), 100) y from"
+        " generate_series(1, 1000000) x order by 1) sorted",
+    ]
+    code = TRY_SQL.format(secret="database_url_bi", options="", statements=json.dumps(statements))
+    said = json.loads(stack.python("jupyter", code))
+    assert list(said.values()) == ["53200", REFUSED, "53400"]
+    assert stack.sql("select pg_postmaster_start_time()") == began
 
 
 def test_a_consumer_cannot_read_what_it_stored(stack: Stack) -> None:

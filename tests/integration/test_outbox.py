@@ -27,7 +27,16 @@ from pipeline.stream import PLAYERS, PRODUCER, Stream
 from producer import history, live
 from producer.history import DAY_MS
 from producer.journal import Ack, Journal, JournalError, Try, read
-from producer.outbox import PARCEL_EVENTS, History, Ledger, Outbox, Overtaken, Parcel, pack
+from producer.outbox import (
+    PARCEL_EVENTS,
+    BadState,
+    History,
+    Ledger,
+    Outbox,
+    Overtaken,
+    Parcel,
+    pack,
+)
 from producer.pace import AS_FAST_AS_IT_GOES
 from producer.simulate import COLE, Player, dump_player, load_player, population, step
 from tests.conftest import World
@@ -718,3 +727,22 @@ def test_a_slow_game_keeps_its_pace(world: World) -> None:
     gaps = [later.ts_ms - earlier.ts_ms for earlier, later in pairwise(map(read_event, told))]
     assert all(20 <= gap <= 30 for gap in gaps), gaps
     assert len(world.payloads()) == 21
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "value"),
+    [
+        (PLAYERS, "Zeke", "no state"),
+        (PLAYERS, b"\xff", "{}"),
+        (PRODUCER, "sent", "many"),
+        (PRODUCER, "history_start_ms", "yesterday"),
+        (PRODUCER, "history_start_ms", "7"),
+    ],
+)
+def test_what_another_wrote_there_is_told(
+    world: World, key: str, field: str | bytes, value: str
+) -> None:
+    """A state that no producer wrote ends the start with a sentence that says what to remove."""
+    world.client.hset(key, field, value)
+    with pytest.raises(BadState, match="remove"):
+        Outbox(world.source).open()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from rq import Queue
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from jobs import schedule, tasks
-from jobs.queue import AllowedJob, enqueue, queue
+from jobs.queue import TIMEOUT_S, AllowedJob, enqueue, queue
 from jobs.schedule import Entry, enqueue_due, keep
 from jobs.worker import worker
 from pipeline.event import encode
@@ -59,8 +60,11 @@ def poisoned(connection: redis.Redis, function: str, *arguments: Any, **options:
     )
 
 
-def test_a_worker_does_the_tasks(world: World, connection: redis.Redis) -> None:
+def test_a_worker_does_the_tasks(
+    world: World, connection: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Partitions, rollups and a trim, as RQ runs them, do what the same jobs do by hand."""
+    monkeypatch.setattr(tasks, "SHORTEST_KEEP_S", 0.0)
     events = [encode(event) for event in chains(60, start_ms=now_ms() - 60_000)]
     with working(world):
         for some in (events[:30], events[30:]):
@@ -166,6 +170,78 @@ def test_nothing_is_unpickled(connection: redis.Redis, tmp_path: Path) -> None:
     run_all(connection)
     assert job.get_status() is JobStatus.FAILED
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments"),
+    [
+        (tasks.trim_stream, {"keep_s": 0.0}),
+        (tasks.trim_stream, {"keep_s": float("nan")}),
+        (tasks.roll_up, {"hours": 10**9}),
+        (tasks.roll_up, {"hours": -1}),
+        (tasks.end_long_questions, {"at_most_s": 0}),
+    ],
+)
+def test_a_task_is_done_within_reason(
+    world: World, connection: redis.Redis, task: Callable[..., Any], arguments: dict[str, Any]
+) -> None:
+    """Arguments are whoever's who could reach the queue: the history is not theirs to drop."""
+    events = [encode(event) for event in chains(10, start_ms=now_ms() - 60_000)]
+    world.source.append(events)
+    with working(world):
+        until(lambda: is_drained(world), "the stream to drain")
+    job = enqueue(connection, task, **arguments)
+    run_all(connection)
+    assert job.get_status() is JobStatus.FAILED
+    assert world.client.xlen(world.source.key) == len(events)
+
+
+def test_a_job_runs_once(connection: redis.Redis) -> None:
+    """However often its hash says, and as long as ours may, not as it says."""
+    job = enqueue(connection, tasks.make_partitions)
+    steered: dict[Any, Any] = {
+        "repeats_left": 5,
+        "repeat_intervals": "[0]",
+        "retries_left": 5,
+        "timeout": -1,
+    }
+    connection.hset(job.key, mapping=steered)
+    run_all(connection)
+    assert queue(connection).count == 0
+    read = AllowedJob.fetch(job.id, connection, JSONSerializer)
+    assert (read.repeats_left, read.retries_left) == (None, None)
+    assert read.timeout == TIMEOUT_S
+    assert queue(connection).finished_job_registry.count == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("status", "garbage"),
+        ("created_at", "garbage"),
+        ("timeout", "garbage"),
+        ("dependency_ids", "garbage"),
+        ("origin", b"\xff"),
+        (None, "a job\nwith an end of a line"),
+    ],
+)
+def test_a_job_that_cannot_be_read_harms_nobody(
+    connection: redis.Redis, field: str | None, value: str | bytes
+) -> None:
+    """A worker leaves it out, says so, and goes on with the next."""
+    if field is None:
+        connection.rpush("rq:queue:infamous", value)
+    else:
+        bad = enqueue(connection, tasks.make_partitions)
+        connection.hset(bad.key, field, value)
+    good = enqueue(connection, tasks.make_partitions)
+    laborer = worker(connection, Pulse(), forks=False)
+    with capture_logs() as lines:
+        laborer.work(burst=True)
+        laborer.run_maintenance_tasks()  # type: ignore[no-untyped-call]
+    assert good.get_status() is JobStatus.FINISHED
+    assert any("cannot be read is left out" in line["event"] for line in lines)
+    assert connection.lrange("rq:queue:infamous:intermediate", 0, -1) == []
 
 
 def test_two_schedulers_enqueue_a_turn_once(connection: redis.Redis) -> None:

@@ -54,7 +54,8 @@ def rules(name: str) -> list[str]:
 def url_of(world: World, name: str) -> str:
     """The world's Redis as this user reaches it."""
     reset = ("reset", "on", f">{PASSWORD}", "resetkeys", "resetchannels", "-@all")
-    ask(world.client, "ACL", "SETUSER", name, *reset, *rules(name))
+    # A test's database is not the first, as compose's only one is.
+    ask(world.client, "ACL", "SETUSER", name, *reset, *rules(name), "+select")
     return world.redis_url.replace("unix://", f"unix://{name}:{PASSWORD}@")
 
 

@@ -265,11 +265,24 @@ def test_a_url_that_is_none_of_ours_changes_nothing(
         assert connection.execute(text(count)).scalar_one() == 1 >= before
 
 
+def test_a_dashboard_holds_no_lock_that_others_wait_for(world: World) -> None:
+    """Advisory locks are how migrations, rollups and new partitions take turns: readers have none."""
+    with session(world, "infamous_bi") as connection:
+        for function in (
+            *("pg_advisory_lock(1)", "pg_advisory_xact_lock(1, 2)", "pg_advisory_lock_shared(1)"),
+            *("pg_try_advisory_lock(1)", "pg_try_advisory_xact_lock_shared(1)"),
+        ):
+            refused(connection, f"select {function}")
+    with session(world, "infamous_jobs") as connection, connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_lock(1), pg_advisory_unlock(1)")
+
+
 def test_jobs_end_a_question_that_goes_on_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dashboard may lift its own time limit; the job that looks for it may end it, and nobody else."""
     monkeypatch.setenv("DATABASE_URL", url_of(world, "infamous_jobs"))
+    monkeypatch.setattr(tasks, "SHORTEST_QUESTION_S", 0.0)
     with session(world, "infamous_bi") as patient, session(world, "infamous_writer") as busy:
         for connection in (patient, busy):
             connection.autocommit = False

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from jobs.trim import Trimmed, trim
+from jobs import trim as trims
+from jobs.trim import Trimmed, trim, trim_to_fit
 from pipeline.stream import Stream
 from tests.conftest import World
 
@@ -166,3 +167,25 @@ def test_the_last_number_of_a_millisecond(source: Stream) -> None:
     source.client.xadd(source.key, {"event": "x"}, id=f"5-{2**64 - 1}")
     source.ack(read(source, 1))
     assert trim(source, 0).entries in {0, 1}
+
+
+def test_memory_that_runs_short_shortens_what_is_kept(
+    source: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Redis refuses events, what all have stored goes, oldest first; what any may want stays."""
+    monkeypatch.setattr(trims, "_SHORTEST_S", 0.001)  # all of it is a moment old
+    client = source.client
+    source.append([b"x" * 1000] * 20_000)
+    ids = read(source, 15_000)
+    source.ack(ids)
+    assert trim_to_fit(source, 86_400, 0.5) == Trimmed(0)  # there is no limit
+    used = int(client.info("memory")["used_memory"])
+    client.config_set("maxmemory", int(used * 1.5))
+    try:
+        assert trim_to_fit(source, 86_400, 0.9) == Trimmed(0)
+        trimmed = trim_to_fit(source, 86_400, 0.4).entries
+        assert source.memory_share() < 0.67
+    finally:
+        client.config_set("maxmemory", 0)
+    assert 10_000 < trimmed <= 15_000
+    assert len(owed(source)) == 5000
