@@ -84,10 +84,10 @@ def wait_for(
         observer.waits(server)
         if state.attempt_number == 1:
             error = state.outcome.exception() if state.outcome else None
-            what = "full" if _is_full(error) else "away"
-            logger.warning(
-                f"{server} is {what}; trying again until it is back", error=first_line(error)
-            )
+            what = "full; trying again until it takes more"
+            if not _is_full(error):
+                what = "away; trying again until it is back"
+            logger.warning(f"{server} is {what}", error=first_line(error))
 
     retrying = Retrying(
         retry=retry_if_exception(is_temporary),

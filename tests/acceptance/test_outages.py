@@ -222,7 +222,7 @@ def test_a_full_redis_holds_the_producer_up_and_skips_nothing(
     producer = launch.start("producer", "--rate", "200", *PLAYERS, environment=world.environment)
     wait_until(lambda: world.count("game_events") > 100, "rows are stored")
     with refusing_writes(world.client, "maxmemory", "1mb"):
-        wait_until(lambda: lines_with(producer, "Redis is away") != [], "the producer waits")
+        wait_until(lambda: lines_with(producer, "Redis is full") != [], "the producer waits")
         state = world.source.state()
         wait_until(lambda: world.source.state().undelivered == 0, "what is there is drained")
         wait_until(lambda: world.source.state().pending == 0, "what is there is drained")
@@ -234,8 +234,8 @@ def test_a_full_redis_holds_the_producer_up_and_skips_nothing(
     wait_until(lambda: world.count("game_events") > before + 200, "rows are stored again")
     done = producer.end()
     assert done.code == 0, done.text
-    assert len(lines_with(producer, "Redis is away")) == 1
-    assert "OOM" in lines_with(producer, "Redis is away")[0] or "memory" in done.err
+    assert len(lines_with(producer, "Redis is full")) == 1
+    assert "OOM" in lines_with(producer, "Redis is full")[0] or "memory" in done.err
     wait_until(lambda: facts_of(world.source, world.engine).is_drained, "it is drained")
     assert_whole(facts_of(world.source, world.engine))
     assert consumer.end().code == 0

@@ -120,10 +120,14 @@ def test_a_killed_consumer_comes_back(stack: Stack) -> None:
 @pytest.mark.parametrize("service", ["redis", "postgres", "redis-jobs"])
 def test_a_server_restarts_under_load(stack: Stack, service: str) -> None:
     """Stopped in order and killed: everyone waits for it, and goes on where they were."""
+    before = stack.status()["entries"]
     stack.run("restart", service)
     until(lambda: healthy(stack) >= {service}, f"{service} to be back")
+    # What was on the stream is there again: a producer that lives would hide that it is not.
+    assert stack.status()["entries"] >= before
     crash(stack.containers(service)[0])
     until(lambda: healthy(stack) == SERVICES, "everything to be healthy again")
+    assert stack.status()["entries"] >= before
     stack.audited()
 
 

@@ -121,7 +121,7 @@ def test_it_sends_again_until_redis_takes_it(
             until(lambda: process.poll() or len(world.payloads()) > 200, "the first entries")
             world.client.config_set("maxmemory", "1")
             assert process.stderr is not None
-            assert "Redis is away" in process.stderr.readline()
+            assert "Redis is full" in process.stderr.readline()
             full_at = len(world.payloads())
             if not ends_in_the_outage:
                 world.client.config_set("maxmemory", limit)
