@@ -165,7 +165,7 @@ def schedule() -> None:
         logger = log.get("scheduler")
         logger.info("Keeping to the schedule", redis=_queue_at(house))
         schedules.keep(
-            connection, house.stop, pulse, lambda turn: logger.info("A job is due", job=turn)
+            connection, house.stop, pulse, lambda turn: logger.debug("A job is due", job=turn)
         )
 
 

@@ -65,11 +65,13 @@ class AllowedJob(Job):
         self.result_ttl, self.failure_ttl = _RESULT_TTL_S, _FAILURE_TTL_S
 
     def perform(self) -> Any:
-        """Run it, and say in a line what it did."""
+        """Run it, and say in a line what it did; where it did nothing, to those who want to know it all."""
         began_s = time.monotonic()
         result = super().perform()
         took_s = round(time.monotonic() - began_s, 3)
-        log.get("worker").info("Job done", job=self.id, took_s=took_s, result=result)
+        did = any(result.values()) if isinstance(result, dict) else True
+        say = log.get("worker").info if did else log.get("worker").debug
+        say("Job done", job=self.id, took_s=took_s, result=result)
         return result
 
     @property

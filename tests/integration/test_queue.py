@@ -306,7 +306,7 @@ def test_the_two_processes_work_together(
 ) -> None:
     """`schedule` puts what is due on the queue, `work` does it; both beat, log a line, and end at SIGTERM."""
     with (
-        process(world, "schedule", tmp_path) as scheduler,
+        process(world, "schedule", tmp_path, LOG_LEVEL="debug") as scheduler,
         process(world, "work", tmp_path, LOG_FORMAT="json") as laborer,
     ):
         jobs = queue(connection)
