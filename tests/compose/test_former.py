@@ -12,6 +12,7 @@ def test_it_runs_under_docker_compose_1(former_stack: Stack) -> None:
     assert refused.returncode != 0
     assert "make secrets" in refused.stderr
     stack.make_secrets()
+    stack.run("--profile", "redash", "--profile", "metrics", "config", "-q")
     stack.up("--build", "--scale", "consumer=3", RATE="50")
     until(lambda: len(stack.status()["consumers"]) == 3, "three consumers")
     until(lambda: stack.status()["rows"] > 100, "rows")

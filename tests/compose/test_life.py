@@ -62,6 +62,13 @@ def test_everything_comes_up_healthy(stack: Stack) -> None:
     until(lambda: healthy(stack) == SERVICES, f"{SERVICES} to be healthy, not {healthy(stack)}")
 
 
+def test_the_file_is_sound_with_all_its_profiles(stack: Stack) -> None:
+    """What is off here is read all the same: every service, with every secret it names."""
+    profiles = [f"--profile={name}" for name in ("redash", "metrics", "tools")]
+    found = json.loads(stack.run(*profiles, "config", "--format", "json").stdout)
+    assert {*SERVICES, "redash-server", "redash-provision", "prometheus"} < found["services"].keys()
+
+
 def test_one_event_a_second_arrives(stack: Stack) -> None:
     """Cole plays once a second by the events' own clock, and the rows are there seconds later."""
     until(lambda: int(stack.sql("select count(*) from game_events")) >= 12, "a dozen rows")
