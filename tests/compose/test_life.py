@@ -80,6 +80,12 @@ def test_one_event_a_second_arrives(stack: Stack) -> None:
     assert int(rows) - 1 == pytest.approx(float(seconds), abs=1.5)
 
 
+def test_jobs_are_done(stack: Stack) -> None:
+    """The scheduler puts them on RQ's queue and the worker does them: there are rollups."""
+    until(lambda: int(stack.sql("select count(*) from hourly_rollups")) > 0, "a rollup")
+    assert "Job done" in stack.run("logs", "--no-log-prefix", "worker").stdout
+
+
 def test_the_game_can_be_read_along(stack: Stack) -> None:
     """`logs producer` has a line an event, and as JSON where a setting says so."""
     lines = stack.run("logs", "--no-log-prefix", "producer").stdout.splitlines()
@@ -145,13 +151,6 @@ def test_an_upgrade_loses_nothing(stack: Stack) -> None:
     until(lambda: healthy(stack) == SERVICES, "everything to be healthy again")
     until(lambda: stack.status()["rows"] > before, "more rows")
     stack.audited()
-
-
-def test_jobs_are_done(stack: Stack) -> None:
-    """The scheduler puts them on RQ's queue and the worker does them: there are rollups."""
-    until(lambda: int(stack.sql("select count(*) from hourly_rollups")) > 0, "a rollup")
-    done = stack.run("logs", "--no-log-prefix", "worker").stdout
-    assert "Job done" in done
 
 
 def test_a_replay_changes_nothing(stack: Stack) -> None:
