@@ -2,11 +2,14 @@
 # Makes the passwords of `docker compose up`: random ones, one for each part, in secrets/, once.
 #
 # What is there already stays. To change passwords, remove their files, run this again, and let everything
-# start anew: rm secrets/database_url_* && make secrets && docker compose up -d --force-recreate
+# start anew: rm secrets/database_url_[wjb]* secrets/redis_url_* && make secrets && docker compose up -d --force-recreate
 set -eu
 cd "$(dirname "$0")/.."
 folder=secrets
 made=0
+next="docker compose up -d"
+# Containers keep the files they were started with: where some were there, all must start anew.
+[ ! -d "$folder" ] || [ -z "$(ls "$folder")" ] || next="docker compose up -d --force-recreate"
 
 umask 077
 mkdir -p "$folder"
@@ -60,7 +63,7 @@ grep -q '^INFAMOUS_SECRETS=' .env || {
 }
 
 if [ "$made" -gt 0 ]; then
-    echo "Secrets made: $made, in $folder/. Next: docker compose up -d"
+    echo "Secrets made: $made, in $folder/. Next: $next"
 else
     echo "All secrets are in $folder/ already; nothing was changed."
 fi
