@@ -92,12 +92,15 @@ def _asked(house: House, questions: Mapping[str, str]) -> Iterator[Mapping[str, 
     def ask() -> None:
         try:
             with house.connected(autocommit=True) as connection, connection.cursor() as cursor:
-                while not stop.is_set():
+                # Looked at last: a drain may be over before this is connected.
+                while True:
                     for name, question in questions.items():
                         begun_s = time.perf_counter()
                         cursor.execute(question)
                         cursor.fetchall()
                         spent_ms[name].append(1000 * (time.perf_counter() - begun_s))
+                    if stop.is_set():
+                        return
         except psycopg2.Error as error:
             failed.append(error)
 
