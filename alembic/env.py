@@ -16,7 +16,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_de
 
 from pipeline import settings, tables
 
-# Any number, the same for every runner: hash of nothing, chosen once.
+# Any number, the same for every runner.
 MIGRATION_LOCK = 4_815_162_342
 # Whoever waits for a table makes all who come after wait behind it, consumers too. So a migration gives way
 # after this long, and tries again, for as long as the second number says.
@@ -111,12 +111,8 @@ def run_online() -> None:
         raise SystemExit("DATABASE_URL is not set: name a database, or use `infamous migrate`.")
     engine = create_engine(url, poolclass=pool.NullPool)
     with engine.connect() as guard, engine.connect() as connection:
-        _patiently(_be_the_only_one, guard)
-        try:
-            _patiently(_run, connection)
-        finally:
-            guard.execute(text("select pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
-            guard.commit()
+        _patiently(_be_the_only_one, guard)  # until it is closed
+        _patiently(_run, connection)
 
 
 if context.is_offline_mode():

@@ -85,13 +85,16 @@ def _seconds(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
-def _moment_ms(text: str | int) -> int:
+_FOR_EVER_MS = 2**63
+
+
+def _moment_ms(text: str) -> int:
     """A time as Unix milliseconds: RFC 3339, or so long ago."""
     try:
-        moment = datetime.fromisoformat(str(text).strip())
+        moment = datetime.fromisoformat(text.strip())
     except ValueError:
         try:
-            ago_s = _seconds(str(text))
+            ago_s = _seconds(text)
         except typer.BadParameter:
             raise typer.BadParameter(
                 f"{text} is not understood: give 2026-11-24T18:00:00Z, or 2h for two hours ago."
@@ -209,11 +212,16 @@ def replay(
         ),
     ],
     to_ms: Annotated[
-        int, typer.Option("--to", parser=_moment_ms, metavar="TIME", help="The last; else now.")
-    ] = 0,  # the parser sees it too: 0 seconds ago
+        int | None,
+        typer.Option(
+            "--to", parser=_moment_ms, metavar="TIME", help="The last; else all that is there."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send what was put on the stream in a span of time again; what is stored already stays as it is."""
+    # Not this machine's now: the times are Redis', whose clock may be ahead.
+    to_ms = _FOR_EVER_MS if to_ms is None else to_ms
     if from_ms > to_ms:
         _end("--from is later than --to: give the earlier time first.", code=2)
     with _house(must_exist=True) as house, on_signals() as stop:

@@ -18,7 +18,6 @@ from sqlalchemy.exc import OperationalError
 from pipeline import partitions
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
-ENSURE_PARTITIONS: Final = text("select ensure_game_events_partitions(:first_day, :last_day)")
 
 
 class NewerSchema(Exception):
@@ -59,7 +58,7 @@ def migrate(engine: Engine) -> Migrated:
     first_day, last_day = partitions.around(datetime.now(UTC).date())
     span = {"first_day": first_day, "last_day": last_day}
     with engine.begin() as connection:
-        made: int = connection.execute(ENSURE_PARTITIONS, span).scalar_one()
+        made: int = connection.execute(text(partitions.ENSURE), span).scalar_one()
     return Migrated(before, revision(engine), made)
 
 

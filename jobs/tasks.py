@@ -26,7 +26,6 @@ SHORTEST_QUESTION_S: Final = 60.0
 # Of Redis' memory. From here to where it refuses events, a trim a minute has time to come.
 MOST_MEMORY: Final = 0.5
 
-ENSURE_PARTITIONS: Final = text("select ensure_game_events_partitions(:first_day, :last_day)")
 
 # The newest hour that was rolled up, and the first event.
 ROLLED_UP: Final = text("""
@@ -44,7 +43,7 @@ def make_partitions() -> dict[str, int]:
     first_day, last_day = partitions.around(datetime.now(UTC).date())
     with _engine().begin() as connection:
         span = {"first_day": first_day, "last_day": last_day}
-        return {"made": connection.execute(ENSURE_PARTITIONS, span).scalar_one()}
+        return {"made": connection.execute(text(partitions.ENSURE), span).scalar_one()}
 
 
 def _require(is_within: bool, sentence: str) -> None:

@@ -11,6 +11,8 @@ from typing import Final
 # Late events of yesterday come every day, and a week ahead outlives a long weekend without a start.
 DAYS_BACK: Final = 1
 DAYS_AHEAD: Final = 7
+# Makes what is missing of a span of days, as SQLAlchemy takes it; answers how many.
+ENSURE: Final = "select ensure_game_events_partitions(:first_day, :last_day)"
 
 
 def around(today: date) -> tuple[date, date]:

@@ -204,6 +204,10 @@ def _play(
                 observer=teller,
             )
             logger.info("The past is played", events=sent)
+        elif past_days and ledger.history is None:
+            logger.warning(
+                "No past is played: events were sent before it was asked for", days=past_days
+            )
         logger.info(
             "Playing",
             rate="max" if rate == AS_FAST_AS_IT_GOES else rate,
