@@ -46,7 +46,7 @@ secret rq_redis_url "redis://rq:$(random)@redis-jobs:6379/0"
 secret jupyter_token "$(random)"
 
 secret redash_postgres_password "$(random)"
-secret redash_database_url "postgresql://redash:$(cat "$folder/redash_postgres_password")@redash-postgres:5432/redash"
+secret redash_database_url "postgresql://postgres:$(cat "$folder/redash_postgres_password")@redash-postgres:5432/redash"
 secret redash_redis_url "redis://redash:$(random)@redash-redis:6379/0"
 secret redash_cookie_secret "$(random)"
 secret redash_secret_key "$(random)"

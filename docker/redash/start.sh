@@ -11,6 +11,8 @@ REDASH_SECRET_KEY=$(secret redash_secret_key)
 export REDASH_DATABASE_URL REDASH_REDIS_URL REDASH_COOKIE_SECRET REDASH_SECRET_KEY
 
 case $1 in
+    # Makes the tables of a new database, and brings those of an older Redash to this one's.
+    create_db) /app/manage.py database create_tables && set -- /app/manage.py db upgrade ;;
     provision) set -- python /opt/infamous/provision.py ;;
     alive) set -- python /opt/infamous/alive.py "$2" ;;
 esac

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -25,7 +26,8 @@ class Stack:
         self.folder, self.program = folder, program
         self.name = f"infamous-test-{uuid.uuid4().hex[:8]}"
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("COMPOSE_", "INFAMOUS_"))},
+            # Whatever the file takes from the environment is none of the developer's here.
+            **{k: v for k, v in os.environ.items() if k not in variables_of(ROOT / "compose.yaml")},
             "COMPOSE_PROJECT_NAME": self.name,
             "COMPOSE_PROFILES": "",
             "INFAMOUS_IMAGE": "infamous-game-analytics:test",
@@ -61,7 +63,8 @@ class Stack:
 
     def down(self) -> None:
         """Take everything away, volumes too."""
-        self.run("down", "--volumes", "--remove-orphans", "--timeout", "20", check=False)
+        profiles = ("--profile", "redash", "--profile", "metrics")
+        self.run(*profiles, "down", "--volumes", "--remove-orphans", "--timeout", "20", check=False)
 
     def make_secrets(self) -> str:
         """What `make secrets` does; returns what it says."""
@@ -150,6 +153,12 @@ def is_listening(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def variables_of(file: Path) -> set[str]:
+    """What a compose file takes from the environment, and what Compose itself does."""
+    named = re.findall(r"\$\{(\w+)", file.read_text(encoding="utf-8"))
+    return {*named, *(name for name in os.environ if name.startswith("COMPOSE_"))}
 
 
 def free_port() -> int:

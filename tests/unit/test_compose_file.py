@@ -170,6 +170,6 @@ def test_the_urls_are_of_who_they_say(clone: Path) -> None:
         "redis_url_consumer": "redis://consumer@redis:6379/0",
         "redis_url_operator": "redis://operator@redis:6379/0",
         "rq_redis_url": "redis://rq@redis-jobs:6379/0",
-        "redash_database_url": "postgresql://redash@redash-postgres:5432/redash",
+        "redash_database_url": "postgresql://postgres@redash-postgres:5432/redash",
         "redash_redis_url": "redis://redash@redash-redis:6379/0",
     }
