@@ -1,0 +1,107 @@
+"""The house: settings flow in, servers that answer flow out; how a command reaches them, and how it ends.
+
+Exit codes: 0 done, 1 a check failed or a server cannot be used, 2 bad arguments or settings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from sqlalchemy import Engine, create_engine, pool
+
+from infamous.embedded import servers
+from pipeline import log, settings, stream
+from pipeline.settings import Settings
+from pipeline.stream import Stream
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def commands() -> typer.Typer:
+    """A group of commands, as every part of the command line makes one."""
+    return typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+
+@dataclass(frozen=True)
+class House:
+    """Everything a command needs to reach the pipeline."""
+
+    config: Settings
+    servers: servers.Servers
+    engine: Engine
+    source: Stream
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Count Ctrl-C, SIGTERM and SIGHUP as a clean end while servers start and stop.
+
+    In between, what runs has handlers of its own that let it finish first.
+    """
+
+    def end(*_: object) -> NoReturn:
+        raise SystemExit(0)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    yield
+
+
+@contextmanager
+def joined(*, must_exist: bool = False, say: Any = log.complain) -> Iterator[House]:
+    """Join the servers. ``must_exist``: do not make a data folder only to find it empty."""
+    config = settings.load()
+    log.configure(config.log_format, config.log_level)
+    is_embedded = config.database_url is None or config.redis_url is None
+    if must_exist and is_embedded and _is_unused(config.home):
+        end(f"There is no data in {config.home} yet: `infamous up` makes some.")
+    with servers.joined(config.home, config.database_url, config.redis_url, say=say) as found:
+        engine = create_engine(
+            found.database_url,
+            poolclass=pool.NullPool,
+            connect_args={"connect_timeout": 5, "tcp_user_timeout": 10_000},
+        )
+        source = Stream(stream.connect(found.redis_url))
+        try:
+            yield House(config, found, engine, source)
+        finally:
+            source.client.close()
+            engine.dispose()
+
+
+def _is_unused(home: Path) -> bool:
+    return not home.exists() or (home.is_dir() and not (home / "embedded.json").exists())
+
+
+def export(found: servers.Servers) -> None:
+    """Let a part that reads its own settings find the servers that were found."""
+    os.environ["DATABASE_URL"] = found.database_url
+    os.environ["REDIS_URL"] = found.redis_url
+
+
+def print_json(value: Any) -> None:
+    """Print a value for scripts; times in ISO format."""
+    print(json.dumps(value, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def end(message: str, code: int = 1) -> NoReturn:
+    """Say in a sentence what is wrong, and end with the exit code."""
+    log.complain(message)
+    raise SystemExit(code)
