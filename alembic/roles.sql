@@ -43,7 +43,9 @@ begin
           and (class.relname = 'game_events' or class.relname like 'game\_events\_%'
                or class.relname in (
                    'quarantined_events', 'pipeline_health', 'hourly_rollups', 'hourly_totals',
-                   'player_days', 'daily_cohorts', 'mission_runs', 'daily_missions', 'alembic_version'))
+                   'player_days', 'daily_cohorts', 'mission_runs', 'daily_missions', 'touched_hours',
+                   'session_parts', 'daily_rollups', 'daily_sessions', 'rollup_checks', 'forgotten_players',
+                   'imports', 'alembic_version'))
           and class.relkind in ('r', 'p')
           and class.relowner <> 'infamous_owner'::regrole
         union all
@@ -85,19 +87,26 @@ grant select (sha256, times_seen, reason, detail, entry_id),
       update (times_seen, last_seen_at, reason, detail, entry_id, released_at)
     on quarantined_events to infamous_writer;
 grant select, insert, update on pipeline_health to infamous_writer;
+grant insert on touched_hours to infamous_writer;
+grant select (number, player_sha256) on forgotten_players to infamous_writer;
 
 grant select on game_events, pipeline_health, alembic_version to infamous_jobs;
-grant select, update (released_at) on quarantined_events to infamous_jobs;
+grant select, update (released_at, attempts) on quarantined_events to infamous_jobs;
 grant select, insert, update, delete
-    on hourly_rollups, hourly_totals, player_days, daily_cohorts, mission_runs, daily_missions
+    on hourly_rollups, hourly_totals, player_days, daily_cohorts, mission_runs, daily_missions,
+       touched_hours, session_parts, daily_rollups, daily_sessions
     to infamous_jobs;
+grant select, insert, update on imports to infamous_jobs;
+grant select, insert on rollup_checks to infamous_jobs;
+grant select (number, player_sha256) on forgotten_players to infamous_jobs;
 
 grant select
     on game_events, pipeline_health, hourly_rollups, hourly_totals, player_days, daily_cohorts,
-       mission_runs, daily_missions
+       mission_runs, daily_missions, session_parts, daily_rollups, daily_sessions, rollup_checks, imports
     to infamous_bi;
 -- Counts by reason, and when; what a sender wrote may be anything, and stays out of dashboards.
-grant select (sha256, size_bytes, reason, times_seen, first_seen_at, last_seen_at, released_at, entry_id)
+grant select (sha256, size_bytes, reason, times_seen, first_seen_at, last_seen_at, released_at, entry_id,
+              attempts)
     on quarantined_events to infamous_bi;
 
 -- Who may end a session is whoever belongs to its role; a dashboard's question can go on too long.

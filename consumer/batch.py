@@ -77,6 +77,8 @@ class Batch:
     refused_at: list[int] = field(default_factory=list)
     # Unknown keys of accepted events, by name: the senders' schema drifts from ours.
     drift: Counter[str] = field(default_factory=Counter)
+    # Events, and what should have been some, of forgotten players: they were taken out again.
+    forgotten: int = 0
     size_bytes: int = 0
     # The moment the first entry came, on the caller's monotonic clock.
     opened_s: float | None = None

@@ -3,8 +3,8 @@
 Rows go by COPY straight into game_events. Where the primary key finds one that is stored already, the
 transaction is begun anew and they go through a temporary table, from which only the new ones are taken, and
 so do the next batches until one holds nothing but new rows. Refused entries go into the quarantine in the
-same transaction. Storing a batch again changes nothing, so whoever is not sure whether a COMMIT arrived
-simply stores it again.
+same transaction, and which hours have changed is told to the rollups. Storing a batch again changes nothing,
+so whoever is not sure whether a COMMIT arrived simply stores it again.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeVar
@@ -26,8 +28,10 @@ from psycopg2.extras import execute_values
 
 from consumer.batch import Batch, Refusal
 from consumer.cutoff import Cutoff
+from consumer.forgotten import without
 from consumer.health import Notes
 from consumer.rows import COLUMNS, copy_binary
+from consumer.touched import HOUR_MS, HOURS_A_DAY, TELL_EVERY_S, Touched
 from pipeline import failpoint, partitions
 from pipeline.entry import Entry
 from pipeline.event import Event, Reason
@@ -35,12 +39,14 @@ from pipeline.settings import libpq_url
 
 T = TypeVar("T")
 
-_DAY_MS: Final = 86_400_000
 # The quarantine keeps this much of an entry; an event has at most a sixteenth of it.
 QUARANTINE_BYTES: Final = 1024 * 1024
 _QUARANTINE_ROWS: Final = 500
 # Events a transaction where the database refuses some: each may take two attempts of a millisecond.
 _PARTS_EVENTS: Final = 1000
+
+# Where a transaction may take longer than this, each tells what it changed: see touched.py.
+_LONGEST_S: Final = 240.0
 
 # psycopg2 counts these two among the programming faults: a transaction ended because its owner was
 # frozen in the middle of it, and a server that is a standby until a failover is over.
@@ -58,7 +64,7 @@ create temporary table if not exists incoming (
 # Asked, not tried: a consumer's role need not be able to read.
 MAY_WRITE: Final = """
 select bool_and(has_table_privilege(name, 'insert'))
-from unnest(array['game_events', 'quarantined_events', 'pipeline_health']) as name
+from unnest(array['game_events', 'quarantined_events', 'pipeline_health', 'touched_hours']) as name
 """
 LIMIT_IDLE: Final = "set idle_in_transaction_session_timeout = %s"
 # A statement that waits for a lock on behalf of a consumer that is gone would wait as long as it likes.
@@ -86,6 +92,10 @@ on conflict (sha256) do update set
     -- It was sent again and is refused again: it can be released once more.
     released_at = null
 """
+TOUCH_HOURS: Final = """
+insert into touched_hours (hour) select to_timestamp(number * 3600) from unnest(%s) as number
+"""
+FORGOTTEN: Final = "select player_sha256, number from forgotten_players"
 ENSURE_PARTITIONS: Final = "select ensure_game_events_partitions(%s, %s)"
 # Counts of the batch are added to the row: with the transaction that stores it they stand or fall together,
 # so their sums are the tables' own. The rest are the consumer's own sums of the minute, and written over it.
@@ -94,13 +104,14 @@ insert into pipeline_health as h
     (minute, process, batches, stored, duplicates, quarantined, quarantined_by_reason,
      batch_rows_max, batch_s_sum, batch_s_max, age_p50_s, age_p95_s, age_p99_s,
      claimed, groups_made, lost, waited_redis_s, waited_postgres_s, is_flooded,
-     seen_at, added, undelivered, pending, oldest_waiting_at, complete_to)
+     seen_at, added, undelivered, pending, oldest_waiting_at, complete_to, forgotten)
 values
     (%(minute)s, %(process)s, %(batches)s, %(stored)s, %(duplicates)s,
      %(quarantined)s, %(quarantined_by_reason)s,
      %(batch_rows_max)s, %(batch_s_sum)s, %(batch_s_max)s, %(age_p50_s)s, %(age_p95_s)s, %(age_p99_s)s,
      %(claimed)s, %(groups_made)s, %(lost)s, %(waited_redis_s)s, %(waited_postgres_s)s, %(is_flooded)s,
-     %(seen_at)s, %(added)s, %(undelivered)s, %(pending)s, %(oldest_waiting_at)s, %(complete_to)s)
+     %(seen_at)s, %(added)s, %(undelivered)s, %(pending)s, %(oldest_waiting_at)s, %(complete_to)s,
+     %(forgotten)s)
 on conflict (minute, process) do update set
     batches = h.batches + excluded.batches,
     stored = h.stored + excluded.stored,
@@ -138,7 +149,10 @@ on conflict (minute, process) do update set
     oldest_waiting_at = case when excluded.seen_at is null then h.oldest_waiting_at
                              else excluded.oldest_waiting_at end,
     complete_to = coalesce(excluded.complete_to, h.complete_to),
+    forgotten = h.forgotten + excluded.forgotten,
     updated_at = now()
+-- Asked in the same breath: whether a player was forgotten since this consumer last looked who was.
+returning (select coalesce(max(number), 0) from forgotten_players)
 """
 
 
@@ -150,6 +164,8 @@ class Stored:
     duplicates: int
     # What was refused, here or by the batch, by reason.
     refused: Mapping[str, int]
+    # Events, and what should have been some, of players who are forgotten: dropped.
+    forgotten: int = 0
 
     @property
     def quarantined(self) -> int:
@@ -159,11 +175,20 @@ class Stored:
     def and_(self, other: Stored) -> Stored:
         """This and what was stored after it."""
         refused = Counter(self.refused) + Counter(other.refused)
-        return Stored(self.rows + other.rows, self.duplicates + other.duplicates, refused)
+        return Stored(
+            self.rows + other.rows,
+            self.duplicates + other.duplicates,
+            refused,
+            self.forgotten + other.forgotten,
+        )
 
 
 class SchemaError(Exception):
     """The tables are missing or not ours to write: run `infamous migrate`, or check the role."""
+
+
+class _Forgot(Exception):
+    """A player was forgotten since we last looked."""
 
 
 def is_temporary(error: BaseException) -> bool:
@@ -211,16 +236,33 @@ class Loader:
         self._name = name
         self._connection: Connection | None = None
         self._days: set[int] = set()
+        self._touched = Touched(TELL_EVERY_S if silent_s <= _LONGEST_S else 0.0)
+        # What the transaction at hand tells.
+        self._telling: list[int] = []
+        # Hashes of the names that are forgotten, and the number of the newest of them.
+        self._forgotten: frozenset[bytes] = frozenset()
+        self._forgotten_number = 0
         # Whether the batch before this one held nothing that was stored already.
         self._expects_new = True
 
     def store(self, batch: Batch, notes: Notes | None = None, rows: bytes | None = None) -> Stored:
-        """Store the batch whole: afterwards each entry is a row, was one before, or is quarantined.
+        """Store the batch whole: afterwards each entry is a row, was one before, or is quarantined; but for
+        those of players who are forgotten, which are dropped.
 
         The health table's row of the minute is written with it. ``rows`` is ``rows_of`` the batch, where
         it was made ahead.
         """
-        notes, rows = notes or Notes(), rows_of(batch) if rows is None else rows
+        notes = notes or Notes()
+        while True:
+            kept = without(batch, self._forgotten) if self._forgotten else batch
+            kept_rows = rows_of(kept) if rows is None or kept is not batch else rows
+            try:
+                return self._store_kept(kept, notes, kept_rows)
+            except _Forgot:
+                pass
+            self._look_who_is_forgotten()
+
+    def _store_kept(self, batch: Batch, notes: Notes, rows: bytes) -> Stored:
         is_in_parts, has_made_partitions = False, False
         while True:
             # Each further attempt is made outside the handler of the one before: see _insert_in_parts.
@@ -290,6 +332,7 @@ class Loader:
         return self._connection
 
     def _transaction(self, work: Callable[[Cursor], T]) -> T:
+        self._telling, began_s = [], time.monotonic()
         try:
             connection = self._open()
             with (
@@ -297,7 +340,10 @@ class Loader:
                 connection,
                 connection.cursor() as cursor,
             ):
-                return work(cursor)
+                done = work(cursor)
+        except _Forgot:
+            self._days.clear()  # those that it made were undone with it
+            raise
         except psycopg2.ProgrammingError as error:
             if error.pgcode is None:  # not the server's word: libpq does not understand the URL
                 raise
@@ -310,15 +356,20 @@ class Loader:
             if isinstance(error.__context__, psycopg2.OperationalError):
                 raise error.__context__ from None  # why it closed, rather than that it is closed
             raise
+        self._touched.told(self._telling, began_s)
+        return done
 
     def _store(self, cursor: Cursor, batch: Batch, rows: bytes, notes: Notes) -> Stored:
-        self._ensure_partitions(cursor, batch.events)
+        hours = _hours(batch.events)
+        self._ensure_partitions(cursor, hours)
         new = len(batch.events)
         if new and self._expects_new:
             _copy(cursor, COPY_EVENTS, rows)
         elif new:
             new = _insert_new(cursor, rows)
-        stored = self._settle(cursor, new, len(batch.events) - new, batch.refusals, notes)
+        self._touch(cursor, hours if new else set())
+        stored = Stored(new, len(batch.events) - new, _by_reason(batch.refusals), batch.forgotten)
+        self._settle(cursor, stored, batch.refusals, notes)
         self._expects_new = stored.duplicates == 0
         return stored
 
@@ -326,50 +377,69 @@ class Loader:
         """Store what the database refuses some of, in transactions that end in time all the same."""
         stored = Stored(0, 0, {})
         for first in range(0, max(1, len(batch.events)), _PARTS_EVENTS):
-            events = batch.events[first : first + _PARTS_EVENTS]
-            sources = batch.sources[first : first + _PARTS_EVENTS]
-            refusals = [] if first else batch.refusals
-            store = partial(self._store_part, events, sources, refusals, notes)
+            part = replace(
+                batch,
+                events=batch.events[first : first + _PARTS_EVENTS],
+                sources=batch.sources[first : first + _PARTS_EVENTS],
+                refusals=[] if first else batch.refusals,
+                forgotten=0 if first else batch.forgotten,
+            )
+            store = partial(self._store_part, part, notes)
             stored = stored.and_(self._transaction(store))
         return stored
 
-    def _store_part(
-        self,
-        events: Sequence[Event],
-        sources: Sequence[Entry],
-        refusals: Sequence[Refusal],
-        notes: Notes,
-        cursor: Cursor,
-    ) -> Stored:
-        self._ensure_partitions(cursor, events)
-        rows, more = _insert_in_parts(cursor, events, sources)
-        return self._settle(cursor, rows, len(events) - rows - len(more), [*refusals, *more], notes)
-
-    def _settle(
-        self, cursor: Cursor, rows: int, duplicates: int, refusals: Sequence[Refusal], notes: Notes
-    ) -> Stored:
-        """What else belongs to a transaction, once its rows are in."""
-        _quarantine(cursor, refusals)
-        refused = Counter(refusal.reason.value for refusal in refusals)
-        stored = Stored(rows, duplicates, refused)
-        self._add_health(cursor, stored, notes)
-        failpoint.reached("before_commit")
+    def _store_part(self, part: Batch, notes: Notes, cursor: Cursor) -> Stored:
+        hours = _hours(part.events)
+        self._ensure_partitions(cursor, hours)
+        rows, more = _insert_in_parts(cursor, part.events, part.sources)
+        self._touch(cursor, hours if rows else set())
+        refusals = [*part.refusals, *more]
+        duplicates = len(part.events) - rows - len(more)
+        stored = Stored(rows, duplicates, _by_reason(refusals), part.forgotten)
+        self._settle(cursor, stored, refusals, notes)
         return stored
 
+    def _settle(
+        self, cursor: Cursor, stored: Stored, refusals: Sequence[Refusal], notes: Notes
+    ) -> None:
+        """What else belongs to a transaction, once its rows are in."""
+        _quarantine(cursor, refusals)
+        self._add_health(cursor, stored, notes)
+        failpoint.reached("before_commit")
+
     def _add_health(self, cursor: Cursor, stored: Stored | None, notes: Notes) -> None:
-        stored_or_none = stored or Stored(0, 0, {})
+        done = stored or Stored(0, 0, {})
         counts = {
             "process": self._name,
             "batches": 0 if stored is None else 1,
-            "stored": stored_or_none.rows,
-            "duplicates": stored_or_none.duplicates,
-            "quarantined": stored_or_none.quarantined,
-            "quarantined_by_reason": json.dumps(stored_or_none.refused),
+            "stored": done.rows,
+            "duplicates": done.duplicates,
+            "quarantined": done.quarantined,
+            "quarantined_by_reason": json.dumps(done.refused),
+            "forgotten": done.forgotten,
         }
         cursor.execute(ADD_HEALTH, counts | notes.columns())
+        (newest,) = cursor.fetchone() or (0,)
+        if stored is not None and newest != self._forgotten_number:
+            raise _Forgot  # and nothing of this transaction is kept
 
-    def _ensure_partitions(self, cursor: Cursor, events: Sequence[Event]) -> None:
-        for day in sorted({event.ts_ms // _DAY_MS for event in events} - self._days):
+    def _look_who_is_forgotten(self) -> None:
+        def look(cursor: Cursor) -> None:
+            cursor.execute(FORGOTTEN)
+            found = cursor.fetchall()
+            self._forgotten = frozenset(bytes(sha256) for sha256, _ in found)
+            self._forgotten_number = max((number for _, number in found), default=0)
+
+        self._transaction(look)
+
+    def _touch(self, cursor: Cursor, hours: AbstractSet[int]) -> None:
+        """Tell the rollups that these hours have changed, where it was not told of late."""
+        self._telling = self._touched.due(hours, time.monotonic())
+        if self._telling:
+            cursor.execute(TOUCH_HOURS, (self._telling,))
+
+    def _ensure_partitions(self, cursor: Cursor, hours: AbstractSet[int]) -> None:
+        for day in sorted({hour // HOURS_A_DAY for hour in hours} - self._days):
             date = datetime.fromtimestamp(day * 86_400, UTC).date()
             cursor.execute(ENSURE_PARTITIONS, (date, date))
             self._days.add(day)
@@ -382,6 +452,14 @@ class _Wire(io.BytesIO):
         if self.tell():
             failpoint.reached("mid_copy")
         return super().read(size)
+
+
+def _hours(events: Sequence[Event]) -> set[int]:
+    return {(event.id.int >> 80) // HOUR_MS for event in events}
+
+
+def _by_reason(refusals: Sequence[Refusal]) -> Counter[str]:
+    return Counter(refusal.reason.value for refusal in refusals)
 
 
 def rows_of(batch: Batch) -> bytes:

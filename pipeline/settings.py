@@ -48,11 +48,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # None means: an embedded server in the data folder.
     database_url: str | None = None
     redis_url: str | None = None
+    # The role that drops old partitions, swaps tables and erases players; None: that of database_url.
+    migrator_database_url: str | None = None
     # Where RQ keeps its jobs; None: in the stream's Redis.
     rq_redis_url: str | None = None
     infamous_home: str = ".infamous"
     # Events older than this are refused; partitions reach this far back.
     retention_days: Positive = 90
+    # A folder, or an address that fsspec knows, where all events are kept as Parquet; None: nowhere.
+    archive_url: str | None = None
+    # How long backups of Postgres and Redis are kept, which no job reaches; None: nobody said.
+    backup_days: Positive | None = None
     # A batch is stored when it holds this many entries or bytes, or its first entry waited this long,
     # or the stream has nothing more to give: a lone event never waits for company.
     batch_rows: Positive = 5000
@@ -80,6 +86,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.rq_redis_url or self.redis_url
 
     @property
+    def schema_url(self) -> str | None:
+        """The database, as whoever may change its schema."""
+        return self.migrator_database_url or self.database_url
+
+    @property
     def home(self) -> Path:
         """The data folder of the embedded servers, absolute."""
         return Path(self.infamous_home).expanduser().resolve()
@@ -99,8 +110,9 @@ def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = 
         value = _lookup(environment if is_said else from_file, name)
         if value:
             values[field] = value
-    if "database_url" in values:
-        values["database_url"] = _sqlalchemy_url(values["database_url"])
+    for field in ("database_url", "migrator_database_url"):
+        if field in values:
+            values[field] = _sqlalchemy_url(field.upper(), values[field])
     for field in ("redis_url", "rq_redis_url"):
         if field in values:
             _require_scheme(field.upper(), values[field], _REDIS_SCHEMES)
@@ -148,11 +160,11 @@ def _lookup(values: Mapping[str, str], name: str) -> str | None:
     return values.get(name)
 
 
-def _sqlalchemy_url(url: str) -> str:
+def _sqlalchemy_url(name: str, url: str) -> str:
     """SQLAlchemy 2.1 reads ``postgresql://`` as psycopg 3; every URL names psycopg2 from here on."""
-    _require_scheme("DATABASE_URL", url, _POSTGRES_SCHEMES)
+    _require_scheme(name, url, _POSTGRES_SCHEMES)
     if _BARE_PERCENT.search(url):  # libpq would repeat what stands around it, perhaps the password
-        raise SettingsError("DATABASE_URL holds a % that begins no escape: write it as %25.")
+        raise SettingsError(f"{name} holds a % that begins no escape: write it as %25.")
     return _SQLALCHEMY_SCHEME + url[url.index("://") :]
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Date,
     DateTime,
     Double,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     text,
 )
@@ -31,6 +33,7 @@ metadata = MetaData(
         "pk": "%(table_name)s_pkey",
         "ck": "%(table_name)s_%(constraint_name)s_check",
         "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
     }
 )
 
@@ -125,6 +128,13 @@ quarantined_events = Table(
         comment="when these bytes came last",
     ),
     Column("released_at", DateTime(timezone=True), comment="when it was sent again, if it was"),
+    Column(
+        "attempts",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="how often it was sent again, or a fix of it was tried",
+    ),
     comment="what was on the stream and is not an event, whole, with the reason",
 )
 
@@ -205,6 +215,7 @@ pipeline_health = Table(
         server_default=text("now()"),
         comment="when the process last wrote the row",
     ),
+    _count("forgotten", "events of forgotten players, which were dropped; exact"),
     comment="one row a consumer and minute: what it did, and the stream as it saw it",
 )
 
@@ -324,4 +335,169 @@ daily_missions = Table(
         comment="first playthroughs completed on the day",
     ),
     comment="runs begun and completed, a day and mission: the funnel is sums of it",
+)
+
+touched_hours = Table(
+    "touched_hours",
+    metadata,
+    Column(
+        "hour",
+        DateTime(timezone=True),
+        nullable=False,
+        comment="beginning of a UTC hour of which events were stored or removed",
+    ),
+    Column(
+        "touched_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("now()"),
+        comment="when; within a minute of it the same consumer does not say so again",
+    ),
+    comment="hours whose rollups may be out of date: written with the events, removed by the rollup",
+)
+
+session_parts = Table(
+    "session_parts",
+    metadata,
+    Column(
+        "hour",
+        DateTime(timezone=True),
+        primary_key=True,
+        comment="beginning of the UTC hour the part lies in",
+    ),
+    Column("player", Text, primary_key=True, comment="who played"),
+    Column("started_at", DateTime(timezone=True), primary_key=True, comment="its first event"),
+    Column(
+        "ended_at",
+        DateTime(timezone=True),
+        nullable=False,
+        comment="its last event, in the same hour",
+    ),
+    Column("events", BigInteger, nullable=False, comment="how many"),
+    Column("xp_delta", BigInteger, nullable=False, comment="sum of their xp_delta"),
+    Column("karma_delta", BigInteger, nullable=False, comment="sum of their karma_delta"),
+    Column(
+        "is_continued",
+        Boolean,
+        nullable=False,
+        comment="whether the player's event before it, in the hour before, is 30 minutes back or less",
+    ),
+    comment="sessions, which a gap of over 30 minutes ends, cut by UTC hour: those that are not"
+    " continued begin one",
+)
+
+daily_rollups = Table(
+    "daily_rollups",
+    metadata,
+    Column("day", Date, primary_key=True, comment="the UTC day"),
+    Column("player", Text, primary_key=True, comment="whose events"),
+    Column("action", Text, primary_key=True, comment="of what kind"),
+    Column("events", BigInteger, nullable=False, comment="how many"),
+    Column("xp_delta", BigInteger, nullable=False, comment="sum of their xp_delta"),
+    Column("karma_delta", BigInteger, nullable=False, comment="sum of their karma_delta"),
+    comment="hourly_rollups summed up by UTC day, made anew with each hour of it",
+)
+
+daily_sessions = Table(
+    "daily_sessions",
+    metadata,
+    Column("day", Date, primary_key=True, comment="the UTC day on which the sessions began"),
+    Column("sessions", BigInteger, nullable=False, comment="how many began"),
+    Column("players", BigInteger, nullable=False, comment="of how many players"),
+    Column("seconds_sum", Double, nullable=False, comment="of all their lengths"),
+    Column("seconds_p50", Double, nullable=False, comment="median length"),
+    Column("seconds_p90", Double, nullable=False, comment="90th percentile of the same"),
+    comment="sessions by the day they began, from the first event to the last; what is after the end of"
+    " the next day is not counted",
+)
+
+rollup_checks = Table(
+    "rollup_checks",
+    metadata,
+    Column(
+        "checked_at",
+        DateTime(timezone=True),
+        primary_key=True,
+        comment="when the rollups were compared with the raw events",
+    ),
+    Column(
+        "first_hour",
+        DateTime(timezone=True),
+        nullable=False,
+        comment="the first hour that was compared",
+    ),
+    Column("last_hour", DateTime(timezone=True), nullable=False, comment="the last"),
+    Column("hours", BigInteger, nullable=False, comment="how many were compared"),
+    Column(
+        "wrong",
+        BigInteger,
+        nullable=False,
+        comment="of how many a rollup was not what a recount gives; those were made anew",
+    ),
+    comment="one row a check of the rollups",
+)
+
+forgotten_players = Table(
+    "forgotten_players",
+    metadata,
+    Column(
+        "number",
+        BigInteger,
+        Identity(always=True),
+        primary_key=True,
+        comment="by the largest a consumer sees that one was added",
+    ),
+    Column(
+        "player_sha256",
+        LargeBinary,
+        nullable=False,
+        comment="SHA-256 of the name in UTF-8: the name itself is forgotten",
+    ),
+    Column(
+        "forgotten_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("now()"),
+        comment="when it was asked for",
+    ),
+    UniqueConstraint("player_sha256"),
+    comment="tombstones: an event of one of these is dropped, whoever sends it again",
+)
+
+imports = Table(
+    "imports",
+    metadata,
+    Column(
+        "sha256",
+        LargeBinary,
+        primary_key=True,
+        comment="SHA-256 of the file and of how its columns are read",
+    ),
+    Column("name", Text, nullable=False, comment="the file's name, without its folder"),
+    _count("records", "records done, in the file's order: where it goes on"),
+    _count("sent", "of those, events put on the stream"),
+    _count("refused", "of those, what is no event"),
+    Column(
+        "refused_by_reason",
+        JSONB,
+        nullable=False,
+        server_default=text("'{}'::jsonb"),
+        comment="the same by reason code",
+    ),
+    Column(
+        "started_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("now()"),
+        comment="when it was begun",
+    ),
+    Column(
+        "updated_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("now()"),
+        comment="when it came this far",
+    ),
+    Column("finished_at", DateTime(timezone=True), comment="when it was done; null before"),
+    comment="one row a file that was imported, or is being",
 )

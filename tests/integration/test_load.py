@@ -21,7 +21,9 @@ from sqlalchemy import text
 
 from consumer import load
 from consumer.batch import Batch
+from consumer.forgotten import sha256_of
 from consumer.load import Loader, SchemaError, Stored
+from pipeline import failpoint
 from pipeline.entry import Entry, Form
 from pipeline.event import Event, Reason, Window, datetime_of, encode
 from pipeline.settings import libpq_url
@@ -577,3 +579,62 @@ def test_what_decode_accepts_postgres_accepts(
                     "energy_source", "seq"):  # fmt: skip
             assert row[key] == getattr(event, key)
         assert alike(json.loads(bytes(event.details)), row["details"])
+
+
+def forget(world: World, player: str) -> None:
+    """Leave a tombstone."""
+    with world.engine.begin() as connection:
+        connection.execute(
+            text("insert into forgotten_players (player_sha256) values (:sha256)"),
+            {"sha256": sha256_of(player)},
+        )
+
+
+def test_a_forgotten_player_does_not_come_back(loader: Loader, world: World) -> None:
+    """From the moment the tombstone stands, in a consumer that has long been running as well."""
+    events = recent(300)
+    gone = events[0].player
+    assert counts(loader.store(batch(events[:100]))) == (100, 0, 0)
+    forget(world, gone)
+    stored = loader.store(batch(events))
+    theirs = [event for event in events if event.player == gone]
+    assert stored.forgotten == len(theirs)
+    assert counts(stored) == (200 - len(theirs[34:]), 100 - 34, 0)
+    (row,) = rows(world, "select count(*) from game_events where player = :gone", gone=gone)
+    assert row["count"] == 34  # of before: to remove them is the affair of `infamous forget`
+    (row,) = rows(world, "select sum(forgotten) as sum from pipeline_health")
+    assert row["sum"] == len(theirs)
+
+
+def test_what_is_refused_of_a_forgotten_player_is_not_kept(loader: Loader, world: World) -> None:
+    """The quarantine keeps bytes, and in them would stand the name."""
+    forget(world, "Zeke")
+    ms = now_ms()
+    bad = batch_of([payload(ms, 1, rank="Boss"), payload(ms, 2, player="Moya", rank="Boss")])
+    stored = loader.store(bad)
+    assert (counts(stored), stored.forgotten) == ((0, 0, 1), 1)
+    assert world.count("quarantined_events") == 1
+
+
+def test_the_rollups_are_told_which_hours_changed(loader: Loader, world: World) -> None:
+    """With the rows or not at all; of what was stored already nothing is told."""
+    events = recent(10) + recent(10, days_ago=3, seed=2)
+    loader.store(batch(events))
+    hours = {datetime_of(e.ts_ms).replace(minute=0, second=0, microsecond=0) for e in events}
+    told = "select hour from touched_hours"
+    assert {row["hour"] for row in rows(world, told)} == hours
+    run(world, "delete from touched_hours")
+    other = Loader(world.database_url, "other")
+    other.store(batch(events))
+    assert not rows(world, told)
+    cut_off = psycopg2.OperationalError("gone")
+    with (
+        patch.object(failpoint, "reached", side_effect=cut_off),
+        pytest.raises(psycopg2.OperationalError),
+    ):
+        other.store(batch(recent(5, seed=3)))
+    assert not rows(world, told)
+    other.store(batch(recent(5, seed=3)))
+    assert {row["hour"] for row in rows(world, told)} <= hours
+    assert rows(world, told)
+    other.close()

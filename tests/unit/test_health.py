@@ -22,7 +22,7 @@ from pipeline.tables import pipeline_health
 from tests.unit.samples import NOW_MS, WINDOW, payload
 
 # Written from what the transaction itself counted, or by the database.
-COUNTED = {"process", "batches", "stored", "duplicates", "quarantined",
+COUNTED = {"process", "batches", "stored", "duplicates", "quarantined", "forgotten",
            "quarantined_by_reason", "updated_at"}  # fmt: skip
 
 

@@ -51,6 +51,7 @@ def test_every_setting_can_come_from_a_file(name: str, tmp_path: Path, dotenv: P
     """Secrets are handed over as files; the line end an editor leaves is no part of the value."""
     values = {
         "DATABASE_URL": "postgresql+psycopg2://h/d",
+        "MIGRATOR_DATABASE_URL": "postgresql+psycopg2://h/d",
         "REDIS_URL": "redis://h",
         "RQ_REDIS_URL": "redis://h",
         "INFAMOUS_HOME": "/data",
