@@ -42,6 +42,8 @@ class House:
     config: Settings
     servers: servers.Servers
     engine: Engine
+    # The same database as whoever may change its schema, and erase.
+    owner: Engine
     source: Stream
 
 
@@ -69,17 +71,23 @@ def joined(*, must_exist: bool = False, say: Any = log.complain) -> Iterator[Hou
     if must_exist and is_embedded and _is_unused(config.home):
         end(f"There is no data in {config.home} yet: `infamous up` makes some.")
     with servers.joined(config.home, config.database_url, config.redis_url, say=say) as found:
-        engine = create_engine(
-            found.database_url,
-            poolclass=pool.NullPool,
-            connect_args={"connect_timeout": 5, "tcp_user_timeout": 10_000},
-        )
+        engine = _engine(found.database_url)
+        owner = _engine(config.migrator_database_url or found.database_url)
         source = Stream(stream.connect(found.redis_url))
         try:
-            yield House(config, found, engine, source)
+            yield House(config, found, engine, owner, source)
         finally:
             source.client.close()
             engine.dispose()
+            owner.dispose()
+
+
+def _engine(url: str) -> Engine:
+    return create_engine(
+        url,
+        poolclass=pool.NullPool,
+        connect_args={"connect_timeout": 5, "tcp_user_timeout": 10_000},
+    )
 
 
 def _is_unused(home: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich import box
@@ -14,6 +14,7 @@ from infamous.schema import Migrated
 from infamous.status import Status
 from infamous.trace import Trace
 from infamous.view import shown
+from jobs.forget import Forgotten, Traces
 
 
 def migrated(done: Migrated) -> str:
@@ -110,6 +111,53 @@ def audit_json(result: Audit) -> dict[str, Any]:
             for entry in result.broken
         ],
     }
+
+
+def traces(there: Traces) -> str:
+    """What there is of a player, a line a place."""
+    lines = [
+        f"{there.events:>10,}  events",
+        f"{there.rollups:>10,}  rows of rollups",
+        f"{there.quarantined:>10,}  refused entries",
+        f"{there.entries:>10,}  entries of the stream, alone or with events of others",
+    ]
+    if there.has_game:
+        lines.append(f"{1:>10,}  game that our producer goes on with")
+    return "\n".join(lines)
+
+
+def forgotten(done: Forgotten, left: Traces, backup_days: int | None) -> str:
+    """What was removed, what is left, and what no command reaches."""
+    verb = "Removed:" if done.pseudonym is None else f"The events go by {done.pseudonym} now:"
+    lines = [verb, traces(done.removed)]
+    if done.waiting:
+        lines.append(
+            f"{done.waiting:,} entries of theirs wait to be stored: start a consumer, and run it again."
+        )
+    elif not done.is_complete:
+        lines.append("It was stopped before the end: run it again.")
+    elif not left.is_none:
+        lines += ["This came while it ran; run it again:", traces(left)]
+    else:
+        lines.append("Nothing is left; what comes of this player from now on is dropped.")
+    lines += ["Not reached from here:"] + [f"  {one}" for one in out_of_reach(backup_days)]
+    return "\n".join(lines)
+
+
+def out_of_reach(backup_days: int | None) -> list[str]:
+    """Where a player's events may still be, and until when."""
+    backups = (
+        "for as long as you keep them (BACKUP_DAYS says it here)"
+        if backup_days is None
+        else f"until {datetime.now(UTC) + timedelta(days=backup_days):%Y-%m-%d}"
+    )
+    return [
+        f"backups made before now: {backups}",
+        "Redis' append-only file: until it is written anew, at the latest after BGREWRITEAOF",
+        "Postgres' files and its log of changes: until a vacuum and the next writes overwrite them",
+        "results that Redash keeps, and notebooks and reports that were saved: until they are run again",
+        "what other players' events say of this one in their details: it is theirs",
+    ]
 
 
 def trace(found: Trace) -> str:

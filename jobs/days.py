@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 from pipeline import failpoint
 
 # Any number, the same for every rollup. One for all days, since one day's work can reach into others.
-_LOCK: Final = 4_815_162_344
+LOCK: Final = 4_815_162_344
 
 LOCK_DAYS: Final = text("select pg_advisory_xact_lock(:lock)")
 FORGET_PLAYERS: Final = text("delete from player_days where day = :day")
@@ -94,7 +94,7 @@ def sum_up(connection: Connection, day: date, begin: datetime, end: datetime) ->
         "end": end,
     }
     with connection.begin():
-        connection.execute(LOCK_DAYS, {"lock": _LOCK})
+        connection.execute(LOCK_DAYS, {"lock": LOCK})
         connection.execute(FORGET_PLAYERS, span)
         connection.execute(NOTE_PLAYERS, span)
         connection.execute(MOVE_FIRST_DAYS, span)
@@ -104,3 +104,9 @@ def sum_up(connection: Connection, day: date, begin: datetime, end: datetime) ->
         connection.execute(NOTE_RUNS, span)
         connection.execute(FORGET_MISSIONS, span)
         connection.execute(COUNT_MISSIONS, span)
+
+
+def count_from(connection: Connection, first_day: date) -> None:
+    """Count what is kept of all players anew from a day on; in the caller's transaction, with its lock."""
+    for statement in (FORGET_COHORTS, COUNT_COHORTS, FORGET_MISSIONS, COUNT_MISSIONS):
+        connection.execute(statement, {"day": first_day})

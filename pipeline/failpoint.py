@@ -23,6 +23,7 @@ Point = Literal[
     "in_replay",
     "in_release",
     "in_rollup",
+    "in_forget",
 ]
 POINTS: Final[tuple[Point, ...]] = get_args(Point)
 

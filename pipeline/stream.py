@@ -553,6 +553,48 @@ class Stream:
             failpoint.reached("in_trim")
         return trimmed
 
+    def delete(self, ids: Sequence[bytes]) -> int:
+        """Delete entries that the group has read and acknowledged; says how many were there.
+
+        Their bytes stay in the server's files until it writes those anew.
+        """
+        deleted = 0
+        for start in range(0, len(ids), 1000):
+            deleted += self._run("XDEL", self.key, *ids[start : start + 1000])
+        return deleted
+
+    def last(self) -> bytes:
+        """The newest entry's id; 0-0 where there is none."""
+        newest = self._run("XREVRANGE", self.key, "+", "-", "COUNT", 1)
+        return newest[0][0] if newest else FIRST
+
+    def done_to(self) -> bytes:
+        """The last entry up to which the group has read and acknowledged all; 0-0 where there is none."""
+        with self.client.pipeline(transaction=True) as pipe:
+            pipe.xinfo_groups(self.key)
+            pipe.xpending(self.key, self.group)
+            groups, pending = pipe.execute(raise_on_error=False)
+        for answer in (groups, pending):
+            if isinstance(answer, redis.ResponseError) and (
+                _is_key_lost(answer) or _is_group_lost(answer)
+            ):
+                return FIRST
+            if isinstance(answer, Exception):
+                raise answer
+        if pending["pending"]:
+            ms, number = _order(_text(pending["min"]))
+            before = (ms, number - 1) if number else (ms - 1, _MAX_NUMBER)
+            return "{}-{}".format(*before).encode()
+        return cast("bytes", self._own(groups)["last-delivered-id"])
+
+    def forget_player(self, player: str) -> bool:
+        """Drop what our producer keeps of a player's game; says whether it kept anything."""
+        return bool(self.client.hdel(PLAYERS, player))
+
+    def knows_player(self, player: str) -> bool:
+        """Whether our producer keeps anything of this player's game."""
+        return bool(self.client.hexists(PLAYERS, player))
+
     def _oldest_needed(self, keep_s: float) -> str | None:
         """The first entry that a group, or whoever asked to keep so much, may still want."""
         try:
@@ -717,6 +759,11 @@ def _text(value: bytes | str) -> str:
 def _order(entry_id: str) -> tuple[int, int]:
     ms, _, number = entry_id.partition("-")
     return int(ms), int(number or 0)
+
+
+def is_after(one: bytes, other: bytes) -> bool:
+    """Whether an entry's id is later than another's."""
+    return _order(_text(one)) > _order(_text(other))
 
 
 def _id_ms(entry_id: str) -> int:

@@ -460,6 +460,11 @@ forgotten_players = Table(
         server_default=text("now()"),
         comment="when it was asked for",
     ),
+    Column(
+        "pseudonym",
+        Text,
+        comment="the name their events go by until all of them do, where they were not erased",
+    ),
     UniqueConstraint("player_sha256"),
     comment="tombstones: an event of one of these is dropped, whoever sends it again",
 )

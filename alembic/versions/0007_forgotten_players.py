@@ -34,6 +34,11 @@ def upgrade() -> None:
             server_default=sa.text("now()"),
             comment="when it was asked for",
         ),
+        sa.Column(
+            "pseudonym",
+            sa.Text,
+            comment="the name their events go by until all of them do, where they were not erased",
+        ),
         sa.PrimaryKeyConstraint("number", name="forgotten_players_pkey"),
         sa.UniqueConstraint("player_sha256", name="forgotten_players_player_sha256_key"),
         comment="tombstones: an event of one of these is dropped, whoever sends it again",

@@ -391,7 +391,7 @@ def test_a_day_waits_for_another_that_is_being_summed_up(world: World) -> None:
     select pid from pg_stat_activity where datname = current_database() and wait_event = 'advisory'
     """
     with world.engine.begin() as other:
-        other.execute(days.LOCK_DAYS, {"lock": days._LOCK})
+        other.execute(days.LOCK_DAYS, {"lock": days.LOCK})
         thread.start()
         until(lambda: rows(world, waiting), "the rollup to wait")
         assert world.count("hourly_totals") == 1

@@ -1,0 +1,57 @@
+"""What forgets a player."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from infamous import house, progress, report
+from infamous.house import AsJson, end, joined, print_json
+from jobs import forget as forgets
+from pipeline.event import MAX_PLAYER_CHARS
+from pipeline.stop import on_signals
+
+app = house.commands()
+
+
+@app.command()
+def forget(
+    player: Annotated[str, typer.Argument(help="The name, as the events have it.")],
+    *,
+    pseudonymise: Annotated[
+        bool,
+        typer.Option(
+            "--pseudonymise",
+            help="Keep the events under a name that nobody can trace back; details stay as they are.",
+        ),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what there is.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a player everywhere, and drop whatever comes of them from now on."""
+    if not 1 <= len(player) <= MAX_PLAYER_CHARS:
+        end(f"A player's name has 1 to {MAX_PLAYER_CHARS} characters: give it as it is stored.", 2)
+    with joined(must_exist=True) as found:
+        if dry_run:
+            there = forgets.look(found.owner, found.source, player)
+            print_json(asdict(there)) if as_json else print(report.traces(there))
+            return
+        with on_signals() as stop, progress.shown("entries removed") as tell:
+            done = forgets.forget(
+                found.owner,
+                found.source,
+                player,
+                keep_as_pseudonym=pseudonymise,
+                tell=tell,
+                stop=stop,
+            )
+        left = forgets.look(found.owner, found.source, player)
+        backup_days = found.config.backup_days
+    if as_json:
+        out_of_reach = report.out_of_reach(backup_days)
+        print_json(asdict(done) | {"left": asdict(left), "out_of_reach": out_of_reach})
+    else:
+        print(report.forgotten(done, left, backup_days))
+    raise SystemExit(0 if done.is_complete and left.is_none else 1)

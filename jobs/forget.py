@@ -1,0 +1,299 @@
+"""Forget: a player's name flows in, everything of theirs flows out of the tables, the stream and the archive.
+
+First a tombstone is set up, from which consumers know that what comes of this player from now on is dropped:
+by a replay, a release, an import, or a sender that had it late. Then what is there is taken away, place by
+place. Broken off anywhere, it is simply run again: what is gone already is not there any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from psycopg2.errors import LockNotAvailable
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
+from jobs import days
+from jobs.mentions import Kept, Name
+from jobs.progress import Progress, untold
+from pipeline import failpoint
+from pipeline.entry import Entry, Form
+from pipeline.event import Reason
+from pipeline.stream import Stream, is_after
+
+# What of theirs still waits to be stored is waited for so long.
+PATIENCE_S: Final = 60.0
+_LOOK_EVERY_S: Final = 0.2
+# A consumer is waited for so long at a time, since others wait behind whoever waits for a table ...
+_LOCK_TIMEOUT: Final = "2s"
+# ... and again for so long.
+_LOCK_PATIENCE_S: Final = 60.0
+_CHUNK: Final = 200
+_FOR_EVER_MS: Final = 2**63
+
+# Tables of which rows are one player's; the sums over all players are made anew from them.
+_ROLLUPS: Final = (
+    "hourly_rollups",
+    "session_parts",
+    "daily_rollups",
+    "player_days",
+    "mission_runs",
+)
+
+SET_TOMBSTONE: Final = text("""
+insert into forgotten_players (player_sha256, pseudonym) values (:sha256, :pseudonym)
+on conflict (player_sha256) do update set pseudonym = coalesce(forgotten_players.pseudonym, :pseudonym)
+returning pseudonym
+""")
+CLOSE: Final = text("update forgotten_players set pseudonym = null where player_sha256 = :sha256")
+# Consumers that began to store before the tombstone stood have ended when this is granted; those that begin
+# after it see the tombstone.
+LIMIT_LOCK: Final = text(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
+BARRIER: Final = text("lock table only game_events, quarantined_events in share row exclusive mode")
+ERASE: Final = text("""
+with gone as (
+    delete from game_events where player = any(:players) returning ts
+), told as (
+    insert into touched_hours (hour) select distinct date_trunc('hour', ts, 'UTC') from gone
+)
+select count(*) from gone
+""")
+RENAME: Final = text("""
+with renamed as (
+    update game_events set player = :pseudonym where player = :player returning ts
+), told as (
+    insert into touched_hours (hour) select distinct date_trunc('hour', ts, 'UTC') from renamed
+)
+select count(*) from renamed
+""")
+FIRST_DAY: Final = text("""
+select least(
+    (select min(day) from player_days where player = any(:players)),
+    (select min(started_on) from mission_runs where player = any(:players))
+)
+""")
+REFUSED: Final = text("""
+select sha256, raw, reason from quarantined_events where sha256 > :after order by sha256 limit :count
+""")
+DROP_REFUSED: Final = text("delete from quarantined_events where sha256 = any(:keys)")
+COUNT_EVENTS: Final = text("select count(*) from game_events where player = :player")
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What there is of a player, by place."""
+
+    events: int = 0
+    quarantined: int = 0
+    # Rows of rollups.
+    rollups: int = 0
+    # Entries of the stream that hold anything of theirs, and are stored.
+    entries: int = 0
+    # Whether our producer keeps their game.
+    has_game: bool = False
+
+    @property
+    def is_none(self) -> bool:
+        """Whether there is nothing."""
+        return not any(asdict(self).values())
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What a run did."""
+
+    removed: Traces
+    # The name that their events go by now; None where they were erased.
+    pseudonym: str | None
+    # Entries of theirs that no consumer has stored yet: while they wait, they cannot be taken away.
+    waiting: int
+    # Whether it came to the end; else it was stopped before.
+    is_complete: bool
+
+
+def look(engine: Engine, source: Stream, player: str) -> Traces:
+    """What a run would remove. Changes nothing."""
+    name = Name(player)
+    with engine.connect() as connection:
+        return Traces(
+            events=connection.execute(COUNT_EVENTS, {"player": player}).scalar_one(),
+            quarantined=sum(len(keys) for keys in _refused(engine, name)),
+            rollups=sum(
+                connection.execute(
+                    text(f"select count(*) from {table} where player = :player"),  # noqa: S608  # ours
+                    {"player": player},
+                ).scalar_one()
+                for table in _ROLLUPS
+            ),
+            entries=sum(1 for _ in _theirs(source, name)),
+            has_game=source.knows_player(player),
+        )
+
+
+def forget(
+    engine: Engine,
+    source: Stream,
+    player: str,
+    *,
+    keep_as_pseudonym: bool = False,
+    tell: Progress = untold,
+    stop: threading.Event | None = None,
+    patience_s: float = PATIENCE_S,
+) -> Forgotten:
+    """Remove everything of a player, or have their events go by a name that nobody can trace back.
+
+    ``engine`` connects as a role that may delete. What was refused, and what is on the stream, is removed in
+    either case. Waits ``patience_s`` for consumers to store what of theirs is on the stream.
+    """
+    stop = stop or threading.Event()
+    name, sha256 = Name(player), hashlib.sha256(player.encode()).digest()
+    chosen = _set_tombstone(engine, sha256, keep_as_pseudonym=keep_as_pseudonym)
+    pseudonym = chosen if keep_as_pseudonym else None
+    # Where a run that renamed them was broken off, some go by that name.
+    names = [player] if chosen is None else [player, chosen]
+    failpoint.reached("in_forget")
+    _wait_for_those_before(engine)
+    waiting, entries = _clear_stream(source, name, tell, stop, patience_s)
+    has_game = source.forget_player(player)
+    failpoint.reached("in_forget")
+    with engine.connect() as connection:
+        events, rollups = _clear_tables(connection, names, pseudonym)
+    quarantined = 0
+    for keys in _refused(engine, name):
+        with engine.begin() as connection:
+            quarantined += connection.execute(DROP_REFUSED, {"keys": keys}).rowcount
+    removed = Traces(events, quarantined, rollups, entries, has_game)
+    is_complete = not waiting and not stop.is_set()
+    if is_complete:
+        with engine.begin() as connection:
+            connection.execute(CLOSE, {"sha256": sha256})
+    return Forgotten(removed, pseudonym, waiting, is_complete)
+
+
+def _set_tombstone(engine: Engine, sha256: bytes, *, keep_as_pseudonym: bool) -> str | None:
+    """Set it up, and say by which name their events go, or some of them since a run that was broken off."""
+    pseudonym = f"forgotten-{secrets.token_hex(8)}" if keep_as_pseudonym else None
+    with engine.begin() as connection:
+        values = {"sha256": sha256, "pseudonym": pseudonym}
+        chosen: str | None = connection.execute(SET_TOMBSTONE, values).scalar_one()
+    return chosen
+
+
+def _wait_for_those_before(engine: Engine) -> None:
+    """Wait until every consumer knows of the tombstone, or will before it stores anything."""
+    for attempt in Retrying(
+        retry=retry_if_exception(_is_locked_out),
+        wait=wait_random(0.5, 1.5),
+        stop=stop_after_delay(_LOCK_PATIENCE_S),
+        reraise=True,
+    ):
+        with attempt, engine.begin() as connection:
+            connection.execute(LIMIT_LOCK)
+            connection.execute(BARRIER)
+
+
+def _is_locked_out(error: BaseException) -> bool:
+    return isinstance(error, OperationalError) and isinstance(error.orig, LockNotAvailable)
+
+
+# --- the stream
+
+
+def _clear_stream(
+    source: Stream, name: Name, tell: Progress, stop: threading.Event, patience_s: float
+) -> tuple[int, int]:
+    """Take their entries away; returns how many still wait to be stored, and how many are gone.
+
+    Of an array that holds events of others these are sent again, without theirs.
+    """
+    _wait_for_consumers(source, stop, patience_s)
+    waiting = deleted = 0
+    for entry, kept in _theirs(source, name):
+        if stop.is_set():
+            break
+        if is_after(entry.id, source.done_to()):
+            waiting += 1
+            continue
+        if isinstance(kept, bytes):
+            source.append_entries([(Form.EVENTS, kept)])
+            failpoint.reached("in_forget")
+        deleted += source.delete([entry.id])
+        tell(deleted, None)
+    return waiting, deleted
+
+
+def _theirs(source: Stream, name: Name) -> Iterator[tuple[Entry, Kept | bytes]]:
+    """Entries that hold anything of theirs, and what stays of each."""
+    for page in source.walk(from_ms=0, to_ms=_FOR_EVER_MS):
+        for entry in page:
+            kept = name.without(entry)
+            if kept is not Kept.ALL:
+                yield entry, kept
+
+
+def _wait_for_consumers(source: Stream, stop: threading.Event, patience_s: float) -> None:
+    """Wait until what is on the stream now is stored, or the patience ends."""
+    last, deadline = source.last(), time.monotonic() + patience_s
+    while is_after(last, source.done_to()) and time.monotonic() < deadline:
+        if stop.wait(_LOOK_EVERY_S):
+            return
+
+
+# --- the tables
+
+
+def _clear_tables(
+    connection: Connection, players: list[str], pseudonym: str | None
+) -> tuple[int, int]:
+    """Erase or rename in one transaction; returns how many events and rows of rollups."""
+    values = {"players": players, "player": players[0], "pseudonym": pseudonym}
+    with connection.begin():
+        connection.execute(days.LOCK_DAYS, {"lock": days.LOCK})
+        first_day = connection.execute(FIRST_DAY, values).scalar_one()
+        events: int = connection.execute(
+            ERASE if pseudonym is None else RENAME, values
+        ).scalar_one()
+        rollups = 0
+        for table in _ROLLUPS:
+            statement = (
+                f"delete from {table} where player = any(:players)"  # noqa: S608  # ours
+                if pseudonym is None
+                else f"update {table} set player = :pseudonym where player = :player"  # noqa: S608
+            )
+            rollups += connection.execute(text(statement), values).rowcount
+        if first_day is not None:
+            days.count_from(connection, first_day)
+    return events, rollups
+
+
+def _refused(engine: Engine, name: Name) -> Iterator[list[bytes]]:
+    """Keys of refused entries that are theirs, some at a time."""
+    after = b""
+    while True:
+        with engine.begin() as connection:
+            rows = connection.execute(REFUSED, {"after": after, "count": _CHUNK}).all()
+        if not rows:
+            return
+        after = bytes(rows[-1].sha256)
+        keys = [bytes(row.sha256) for row in rows if _is_theirs(name, bytes(row.raw), row.reason)]
+        if keys:
+            yield keys
+
+
+def _is_theirs(name: Name, raw: bytes, reason: str) -> bool:
+    form = _FORMS.get(reason, Form.EVENT)
+    return name.without(Entry(b"", raw, form)) is not Kept.ALL
+
+
+# What the raw bytes were, where they were no event by themselves.
+_FORMS: Final = {
+    Reason.BAD_ARRAY.value: Form.EVENTS,
+    Reason.NOT_AN_EVENT_ENTRY.value: Form.FOREIGN,
+}

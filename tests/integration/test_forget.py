@@ -1,0 +1,256 @@
+"""Forget, on real servers: nothing of a player stays, nothing of another goes, and nobody comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from jobs import rollup as rollups
+from jobs.forget import Forgotten, Traces, forget, look
+from jobs.release import release
+from jobs.replay import replay
+from pipeline import failpoint
+from pipeline.entry import Form, array_of
+from pipeline.event import Event, datetime_of, encode
+from tests.conftest import World
+from tests.integration.consuming import is_drained, now_ms, until, working
+from tests.unit.samples import chains, payload
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def infamous(world: World, tmp_path: Path) -> Command:
+    """``infamous`` with these arguments, and with more variables."""
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "infamous", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **world.environment, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
+
+
+def rows(world: World, query: str, **values: Any) -> list[dict[str, Any]]:
+    """What a query answers."""
+    with world.engine.connect() as connection:
+        return [dict(row) for row in connection.execute(text(query), values).mappings()]
+
+
+def everything(world: World) -> dict[str, Any]:
+    """All that says who the players are, by table."""
+    found: dict[str, Any] = {"game_events": rows(world, "select * from game_events order by id")}
+    for table in ("hourly_rollups", "player_days", "mission_runs"):
+        found[table] = sorted(map(str, rows(world, f"select * from {table}")))
+    return found
+
+
+def fill(world: World, events: list[Event]) -> str:
+    """Events alone and in arrays, some refused ones, all of it stored and rolled up; returns who is to go."""
+    alone, together = events[:60], [encode(event) for event in events[60:]]
+    gone = events[0].player
+    world.source.append([encode(event) for event in alone])
+    world.source.append_entries(
+        [(Form.EVENTS, array_of(together[at : at + 20])) for at in range(0, len(together), 20)]
+    )
+    world.source.append(
+        [
+            payload(now_ms(), 1, player=gone, rank="Boss"),
+            payload(now_ms(), 2, player="Moya", rank="Boss"),
+            b'{"player": "' + gone.encode() + b'", "cut',
+        ]
+    )
+    with working(world):
+        until(lambda: is_drained(world), "all to be stored")
+    roll_up(world, events)
+    return gone
+
+
+def roll_up(world: World, events: list[Event]) -> None:
+    """Sum up the hours of these events."""
+    first, last = (datetime_of(event.ts_ms) for event in (events[0], events[-1]))
+    rollups.rollup(world.engine, first, last + rollups.HOUR)
+
+
+def recent(events: int = 300) -> list[Event]:
+    """Healthy events of the last minutes."""
+    return chains(events, start_ms=now_ms() - 120_000)
+
+
+def test_nothing_of_the_player_stays_and_nothing_of_another_goes(world: World) -> None:
+    """In events, rollups, quarantine and stream; arrays that hold others' events are sent without theirs."""
+    events = recent()
+    gone = fill(world, events)
+    others = [event for event in events if event.player != gone]
+    before = rows(world, "select * from game_events where player <> :gone order by id", gone=gone)
+    there = look(world.engine, world.source, gone)
+    assert there.events == len(events) - len(others)
+    assert there.quarantined == 2
+    assert there.entries == 20 + 12 + 2
+    with working(world):
+        done = forget(world.engine, world.source, gone)
+        until(lambda: is_drained(world), "the others' events to be stored again")
+    assert done == Forgotten(there, None, 0, is_complete=True)
+    assert look(world.engine, world.source, gone).is_none
+    assert rows(world, "select * from game_events order by id") == before
+    assert gone.encode() not in b"".join(world.payloads())
+    roll_up(world, events)
+    ours = {str(event.id) for event in others}
+    assert {json.loads(raw)["id"] for raw in world.payloads() if raw.count(b'"id"')} >= ours
+    assert rows(world, "select distinct player from hourly_rollups") != []
+    assert not rows(world, "select from hourly_rollups where player = :gone", gone=gone)
+    (left,) = rows(world, "select count(*) from quarantined_events")
+    assert left["count"] == 1
+
+
+def test_the_rest_is_as_if_they_had_never_played(world: World) -> None:
+    """Rollups of all players count only those who are left."""
+    events = recent()
+    gone = fill(world, events)
+    with working(world):
+        forget(world.engine, world.source, gone)
+        until(lambda: is_drained(world), "the others' events to be stored again")
+    roll_up(world, events)
+    (cohort,) = rows(world, "select sum(players) as players from daily_cohorts")
+    assert cohort["players"] == len({e.player for e in events} - {gone})
+    recount = rows(world, "select count(*) from game_events")
+    totals = rows(world, "select sum(events) as count from hourly_totals")
+    assert [{"count": int(totals[0]["count"])}] == recount
+
+
+def test_nobody_brings_them_back(world: World) -> None:
+    """A replay of all there is, a release, and a sender that had an event late: no row comes of it."""
+    events = recent()
+    gone = fill(world, events)
+    late = next(event for event in events if event.player == gone)
+    with working(world):
+        forget(world.engine, world.source, gone)
+        replay(world.source, 0, 2**62)
+        release(world.engine, world.source)
+        world.source.append([encode(late), payload(now_ms(), 9, player=gone, rank="Boss")])
+        until(lambda: is_drained(world), "all of it to be judged")
+    assert not rows(world, "select from game_events where player = :gone", gone=gone)
+    raws = b"".join(bytes(row["raw"]) for row in rows(world, "select raw from quarantined_events"))
+    assert gone.encode() not in raws
+
+
+def test_a_pseudonym_keeps_the_events_and_nothing_else(world: World) -> None:
+    """The chain of their events stays whole under a name that says nothing."""
+    events = recent()
+    gone = fill(world, events)
+    of_them = "select ts, seq, karma_total from game_events where player = :player order by seq"
+    before = rows(world, of_them, player=gone)
+    with working(world):
+        done = forget(world.engine, world.source, gone, keep_as_pseudonym=True)
+        until(lambda: is_drained(world), "the others' events to be stored again")
+    assert done.pseudonym is not None
+    assert rows(world, of_them, player=done.pseudonym) == before
+    assert look(world.engine, world.source, gone).is_none
+    (stone,) = rows(world, "select pseudonym from forgotten_players")
+    assert (
+        stone["pseudonym"] is None
+    )  # once all of it is done, nothing leads from the one to the other
+
+
+def test_what_waits_to_be_stored_is_told(world: World) -> None:
+    """An entry that no consumer has read must not be deleted: it would count as lost."""
+    events = recent()
+    gone = events[0].player
+    world.source.ensure_group()
+    world.source.append([encode(event) for event in events])
+    done = forget(world.engine, world.source, gone, patience_s=0.3)
+    assert (done.is_complete, done.removed.entries) == (False, 0)
+    assert done.waiting == look(world.engine, world.source, gone).entries == 100
+    with working(world):
+        again = forget(world.engine, world.source, gone)
+    assert (again.is_complete, again.removed.entries) == (True, 100)
+    assert not rows(world, "select from game_events where player = :gone", gone=gone)
+
+
+def test_a_consumer_in_mid_batch_does_not_slip_through(world: World) -> None:
+    """What it stored before it could see the tombstone is waited for, and removed."""
+    (event,) = recent(1)
+    stored, may_commit = threading.Event(), threading.Event()
+
+    def store() -> None:
+        with world.engine.begin() as connection:
+            connection.execute(
+                text(
+                    "insert into game_events"
+                    " (id, ts, player, action, xp_delta, karma_delta, karma_total, rank)"
+                    " values (:id, :ts, :player, 'kill_enemy', 5, 0, 0, 'Neutral')"
+                ),
+                {"id": event.id, "ts": datetime_of(event.ts_ms), "player": event.player},
+            )
+            stored.set()
+            assert may_commit.wait(30)
+
+    with world.engine.begin() as connection:
+        day = datetime_of(event.ts_ms).date()
+        connection.execute(text("select ensure_game_events_partitions(:d, :d)"), {"d": day})
+    storing = threading.Thread(target=store)
+    storing.start()
+    assert stored.wait(30)
+    done: list[Forgotten] = []
+    forgetting = threading.Thread(
+        target=lambda: done.append(forget(world.engine, world.source, event.player))
+    )
+    forgetting.start()
+    waits = "select count(*) from pg_locks where not granted and relation = 'game_events'::regclass"
+    until(lambda: rows(world, waits)[0]["count"], "forget to wait for the consumer")
+    may_commit.set()
+    for thread in (storing, forgetting):
+        thread.join(30)
+    assert done[0].removed.events == 1
+    assert not rows(world, "select from game_events")
+
+
+@pytest.mark.parametrize("point", ["in_forget:1", "in_forget:2", "in_forget:3"])
+def test_killed_anywhere_it_is_run_again(world: World, infamous: Command, point: str) -> None:
+    """Nothing of another player is lost on the way, and the second run completes the first."""
+    events = recent()
+    gone = fill(world, events)
+    before = rows(world, "select * from game_events where player <> :gone order by id", gone=gone)
+    with working(world):
+        killed = infamous("forget", gone, **{failpoint.VARIABLE: point})
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        done = infamous("forget", gone)
+        assert done.returncode == 0, done.stdout + done.stderr
+        until(lambda: is_drained(world), "the others' events to be stored again")
+    assert "Nothing is left" in done.stdout
+    assert look(world.engine, world.source, gone) == Traces()
+    assert rows(world, "select * from game_events order by id") == before
+
+
+def test_a_dry_run_changes_nothing(world: World, infamous: Command) -> None:
+    """It says what a run would remove, and that is what the run removes."""
+    events = recent()
+    gone = fill(world, events)
+    before, payloads = everything(world), world.payloads()
+    planned = infamous("forget", gone, "--dry-run", "--json")
+    assert planned.returncode == 0, planned.stderr
+    assert everything(world) == before
+    assert world.payloads() == payloads
+    assert not rows(world, "select from forgotten_players")
+    with working(world):
+        done = infamous("forget", gone, "--json", BACKUP_DAYS="30")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["removed"] == json.loads(planned.stdout)
+    assert any(one.startswith("backups made before now: until 20") for one in told["out_of_reach"])
