@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import redis
-from rq import Queue
+from rq import Queue, Retry
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
@@ -23,6 +23,8 @@ from pipeline.patience import first_line
 NAME: Final = "infamous"
 # Longer than any of them takes; a job that takes longer was given up by its database or its Redis.
 TIMEOUT_S: Final = 900
+# A task that fails, or whose worker is killed, is run again so often, at once; then its next turn comes.
+RETRIES: Final = 1
 _RESULT_TTL_S: Final = 86_400
 _FAILURE_TTL_S: Final = 7 * 86_400
 
@@ -58,7 +60,8 @@ class AllowedJob(Job):
     def restore(self, raw_data: Any) -> None:
         """What Redis holds of it; how often and how long it runs is ours to say."""
         super().restore(raw_data)
-        self.retries_left = self.repeats_left = None
+        self.retries_left = min(self.retries_left or 0, RETRIES)
+        self.retry_intervals = self.repeats_left = None
         self.rate_limit_key = self.rate_limit_concurrency = None
         self._dependency_ids = []
         self.timeout, self.ttl = TIMEOUT_S, None
@@ -131,6 +134,7 @@ def enqueue(
         kwargs=arguments,
         job_id=job_id,
         unique=job_id is not None,
+        retry=Retry(max=RETRIES),
         result_ttl=_RESULT_TTL_S,
         failure_ttl=_FAILURE_TTL_S,
     )

@@ -13,6 +13,7 @@ from redis.client import Pipeline
 from rq import Queue, SimpleWorker, Worker
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.worker import BaseWorker
 
 from jobs.queue import AllowedJob, queue
 from pipeline import log
@@ -26,7 +27,7 @@ _MAINTENANCE_S: Final = 60
 _TTL_S: Final = 60
 
 
-class _Beats(Worker):
+class _Beats(BaseWorker):
     """A worker whose life shows in the pulse as well as in RQ's own books."""
 
     pulse: Pulse = Pulse()
@@ -38,15 +39,19 @@ class _Beats(Worker):
         self.pulse.beat()
 
 
+class _BeatsForking(_Beats, Worker):
+    """The same, running each job in a process of its own."""
+
+
 class _BeatsHere(_Beats, SimpleWorker):
-    """The same, running each job in its own process."""
+    """The same, running all jobs in this one."""
 
 
 def worker(
     connection: redis.Redis, pulse: Pulse, name: str | None = None, *, forks: bool = True
-) -> Worker:
+) -> BaseWorker:
     """Who runs the queue's jobs; ``forks`` False: all of them in this process."""
-    kind = _Beats if forks else _BeatsHere
+    kind: type[_Beats] = _BeatsForking if forks else _BeatsHere
     options: dict[str, Any] = {
         "connection": connection,
         "serializer": JSONSerializer,

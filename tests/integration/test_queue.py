@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from jobs import schedule, tasks
-from jobs.queue import TIMEOUT_S, AllowedJob, enqueue, queue
+from jobs.queue import ALLOWED, RETRIES, TIMEOUT_S, AllowedJob, enqueue, queue
 from jobs.schedule import Entry, enqueue_due, keep
 from jobs.worker import worker
 from pipeline.event import encode
@@ -209,9 +210,38 @@ def test_a_job_runs_once(connection: redis.Redis) -> None:
     run_all(connection)
     assert queue(connection).count == 0
     read = AllowedJob.fetch(job.id, connection, JSONSerializer)
-    assert (read.repeats_left, read.retries_left) == (None, None)
+    assert (read.repeats_left, read.retries_left) == (None, RETRIES)
     assert read.timeout == TIMEOUT_S
     assert queue(connection).finished_job_registry.count == 1
+
+
+@pytest.mark.parametrize("forks", [True, False])
+def test_a_job_runs_in_a_process_of_its_own_or_in_this_one(
+    connection: redis.Redis, monkeypatch: pytest.MonkeyPatch, forks: bool
+) -> None:
+    """As it was asked for: without a fork nothing is to be loaded and left again with every job."""
+    monkeypatch.setitem(ALLOWED, "jobs.tasks.make_partitions", os.getpid)
+    job = enqueue(connection, tasks.make_partitions)
+    worker(connection, Pulse(), forks=forks).work(burst=True)
+    assert (job.return_value() == os.getpid()) is not forks
+
+
+def test_a_task_that_fails_is_run_once_more(
+    connection: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was away for an instant costs no turn; one that stays away is not called for ever."""
+
+    def fail(*, times: int) -> None:
+        if connection.incr("runs") <= times:
+            raise ConnectionError("away")
+
+    for times, outcome in ((1, JobStatus.FINISHED), (9, JobStatus.FAILED)):
+        connection.delete("runs")
+        monkeypatch.setitem(ALLOWED, "jobs.tasks.make_partitions", partial(fail, times=times))
+        job = enqueue(connection, tasks.make_partitions)
+        run_all(connection)
+        assert connection.get("runs") == b"%d" % (1 + RETRIES)
+        assert job.get_status() is outcome
 
 
 @pytest.mark.parametrize(
