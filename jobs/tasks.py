@@ -40,10 +40,13 @@ where usename = 'infamous_bi' and xact_start < now() - make_interval(secs => :at
 
 def make_partitions() -> dict[str, int]:
     """The days around today, so that no consumer has to make one at midnight."""
-    first_day, last_day = partitions.around(datetime.now(UTC).date())
+    today = datetime.now(UTC).date()
+    first_day, last_day = partitions.around(today)
     with _engine().begin() as connection:
         span = {"first_day": first_day, "last_day": last_day}
-        return {"made": connection.execute(text(partitions.ENSURE), span).scalar_one()}
+        made = connection.execute(text(partitions.ENSURE), span).scalar_one()
+        days = set(connection.execute(text(partitions.DAYS)).scalars())
+    return {"made": made, "ahead_days": partitions.ahead(days, today)}
 
 
 def _require(is_within: bool, sentence: str) -> None:
@@ -62,7 +65,7 @@ def roll_up(hours: int) -> dict[str, Any]:
     return asdict(rollups.rollup(engine, min(wanted, newest or first or wanted), now))
 
 
-def trim_stream(keep_s: float) -> dict[str, int]:
+def trim_stream(keep_s: float) -> dict[str, float]:
     """Entries that everybody has stored and that are older than this; and more where memory runs short."""
     _require(
         keep_s >= SHORTEST_KEEP_S, f"keep_s must be {SHORTEST_KEEP_S:g} or more, not {keep_s}."
