@@ -14,11 +14,12 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from infamous import schema
 from infamous import up as ups
 from infamous.children import ChildFailed
-from infamous.commands import again, look, proof, run
+from infamous.commands import again, look, proof, retention, run
 from infamous.embedded import servers
 from infamous.house import end
 from infamous.prove import run as proofs
 from jobs import replay as replays
+from jobs.owner import NotTheOwner
 from pipeline import stream
 from pipeline.patience import first_line
 from pipeline.settings import SettingsError
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Infamous Game Analytics: game events from a Redis stream into Postgres.",
 )
-for group in (run, look, again, proof):
+for group in (run, look, again, retention, proof):
     app.add_typer(group.app)
 
 
@@ -52,6 +53,7 @@ def main() -> None:
         BadState,
         proofs.Interrupted,
         replays.NobodyReads,
+        NotTheOwner,
     ) as error:
         end(str(error))
     except ProgrammingError as error:

@@ -44,6 +44,19 @@ class House:
     engine: Engine
     source: Stream
 
+    @contextmanager
+    def owner(self) -> Iterator[Engine]:
+        """The same database, as whoever may change its schema."""
+        engine = create_engine(
+            self.config.migrator_database_url or self.servers.database_url,
+            poolclass=pool.NullPool,
+            connect_args={"connect_timeout": 5, "tcp_user_timeout": 10_000},
+        )
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
 
 @contextmanager
 def stoppable() -> Iterator[None]:

@@ -14,6 +14,7 @@ from infamous.schema import Migrated
 from infamous.status import Status
 from infamous.trace import Trace
 from infamous.view import shown
+from jobs.retention import Dropped
 from pipeline.partitions import FEWEST_AHEAD
 from pipeline.stream import Holder, Memory
 
@@ -94,6 +95,31 @@ def status(now: Status) -> Table:
     newer = "" if now.schema_revision == now.schema_head else f" (this version: {now.schema_head})"
     table.add_row("schema", f"{now.schema_revision or 'none'}{newer}")
     return table
+
+
+def dropped(done: Dropped, *, is_dry_run: bool) -> str:
+    """What retention dropped, or would drop, and what stays; a line each."""
+    verb = "Would drop" if is_dry_run else "Dropped"
+    lines = [f"{verb} {len(done.partitions):,} partitions"]
+    if done.partitions:
+        lines[0] += (
+            f", {done.partitions[0]} to {done.partitions[-1]}: about {done.rows:,} rows,"
+            f" {size(done.size_bytes)}"
+        )
+    lines[0] += f"; {done.remaining:,} stay" + (
+        "." if done.first_day is None else f", from {done.first_day} on."
+    )
+    if done.postponed:
+        lines.append(
+            f"{len(done.postponed):,} old ones are still there, the first {done.postponed[0]}: somebody"
+            " reads it, so run this again later."
+        )
+    if done.set_aside:
+        lines.append(
+            f"{len(done.set_aside):,} are detached and young, the first {done.set_aside[0]}: attach them"
+            " again, or rename them."
+        )
+    return "\n".join(lines)
 
 
 def _memory(memory: Memory) -> str:

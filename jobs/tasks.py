@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, pool, text
 
+from jobs import retention as retentions
 from jobs import rollup as rollups
 from jobs import trim as trims
+from jobs.progress import in_meta
 from pipeline import partitions, settings, stream
 from pipeline.settings import SettingsError
 from pipeline.stream import Stream
@@ -78,6 +80,15 @@ def trim_stream(keep_s: float) -> dict[str, float]:
         return asdict(trims.trim_to_fit(source, keep_s, MOST_MEMORY))
 
 
+def drop_old_partitions() -> dict[str, Any]:
+    """Those of days that are out of retention; what somebody reads just now, an hour later."""
+    config = settings.load()
+    engine = _engine(config.schema_url, "MIGRATOR_DATABASE_URL or DATABASE_URL")
+    today = datetime.now(UTC).date()
+    done = retentions.drop_old(engine, today, config.retention_days, tell=in_meta())
+    return {"dropped": done.partitions, "rows": done.rows, "postponed": done.postponed}
+
+
 def end_long_questions(at_most_s: float) -> dict[str, int]:
     """Sessions of dashboards and notebooks whose transaction is older than this.
 
@@ -98,13 +109,15 @@ ALL: Final[tuple[Callable[..., Any], ...]] = (
     roll_up,
     trim_stream,
     end_long_questions,
+    drop_old_partitions,
 )
 
 
-def _engine() -> Engine:
-    url = settings.load().database_url
+def _engine(url: str | None = None, names: str = "DATABASE_URL") -> Engine:
+    """The database at ``url``, which ``names`` gives; where nothing is said, that of most tasks."""
+    url = url or settings.load().database_url
     if url is None:
-        raise SettingsError("DATABASE_URL must name a server: set it.")
+        raise SettingsError(f"{names} must name a server: set it.")
     # What goes wrong is kept with the job, where whoever may see jobs reads it: no values of rows.
     return create_engine(
         url, poolclass=pool.NullPool, connect_args={"connect_timeout": 5}, hide_parameters=True

@@ -23,6 +23,9 @@ Point = Literal[
     "in_replay",
     "in_release",
     "in_rollup",
+    "in_retention",
+    "in_shadow",
+    "in_swap",
 ]
 POINTS: Final[tuple[Point, ...]] = get_args(Point)
 
