@@ -14,10 +14,11 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from infamous import schema
 from infamous import up as ups
 from infamous.children import ChildFailed
-from infamous.commands import again, look, proof, retention, run
+from infamous.commands import again, look, proof, retention, run, shadow
 from infamous.embedded import servers
 from infamous.house import end
 from infamous.prove import run as proofs
+from infamous.shadow import ShadowError
 from jobs import replay as replays
 from jobs.owner import NotTheOwner
 from pipeline import stream
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Infamous Game Analytics: game events from a Redis stream into Postgres.",
 )
-for group in (run, look, again, retention, proof):
+for group in (run, look, again, retention, shadow, proof):
     app.add_typer(group.app)
 
 
@@ -54,6 +55,7 @@ def main() -> None:
         proofs.Interrupted,
         replays.NobodyReads,
         NotTheOwner,
+        ShadowError,
     ) as error:
         end(str(error))
     except ProgrammingError as error:
