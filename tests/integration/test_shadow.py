@@ -31,7 +31,7 @@ from pipeline.entry import Entry, packed_up
 from pipeline.event import Event, encode
 from producer.simulate import population, step
 from tests.conftest import World
-from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
+from tests.integration.consuming import batch_of, is_drained, until, working
 from tests.unit.samples import RETENTION_DAYS, chains
 
 DAY = timedelta(days=1)
@@ -215,11 +215,16 @@ def test_a_build_keeps_to_its_days(world: World, owner: Engine) -> None:
         *of_day(day, 1, seed=3, at=time(23, 59, 59, 999_000)),
         *of_day(day + DAY, 1, seed=4, at=time(0)),
     ]
+    # From a clock that was ahead: its entry was added the day before.
+    midnight_ms = int(datetime.combine(day, time(), UTC).timestamp() * 1000)
+    early = of_day(day, 1, seed=5, at=time(0, 0, 1))
+    client, key = world.source.client, world.source.key
+    client.xadd(key, {"event": encode(early[0])}, id=f"{midnight_ms - 240_000}-0")
     world.source.append(encoded(edges[::-1]))
     done = built(world, owner, day, day)
-    assert (done.entries, done.rows, done.refused) == (4, 2, {})
+    assert (done.entries, done.rows, done.refused) == (5, 3, {})
     stored = rows(world, f"select id from {SCHEMA}.game_events order by ts")
-    assert stored == [edges[1].id, edges[2].id]
+    assert stored == [edges[1].id, early[0].id, edges[2].id]
 
 
 def test_a_build_takes_pages_from_anywhere(world: World, owner: Engine) -> None:
