@@ -101,4 +101,4 @@ def _number(value: float) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+,}" if isinstance(value, int) else f"{value:+,.1f}"
+    return "0" if not value else f"+{_number(value)}" if value > 0 else _number(value)
