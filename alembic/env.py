@@ -42,7 +42,7 @@ def _run(connection: Connection) -> None:
     heads = ScriptDirectory.from_config(context.config).get_heads()
     is_newest = sorted(context.get_context().get_current_heads()) == sorted(heads)
     connection.rollback()  # the look began a transaction
-    if is_newest:
+    if is_newest and context.config.attributes.get("has_roles", True):
         _grant(connection)
 
 

@@ -77,6 +77,8 @@ begin
     -- A temporary table is how a batch with duplicates is stored; a dashboard has no use for one.
     execute format('revoke temporary on database %I from public', current_database());
     execute format('grant temporary on database %I to infamous_writer', current_database());
+    -- A shadow of the table is built in a schema of its own, through the same door as all else.
+    execute format('grant create, temporary on database %I to infamous_owner', current_database());
 end
 $$;
 

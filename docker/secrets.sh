@@ -2,7 +2,7 @@
 # Makes the passwords of `docker compose up`: random ones, one for each part, in secrets/, once.
 #
 # What is there already stays. To change passwords, remove their files, run this again, and let everything
-# start anew: rm secrets/database_url_[wjb]* secrets/redis_url_* && make secrets && docker compose up -d --force-recreate
+# start anew: rm secrets/database_url_[wjbm]* secrets/redis_url_* && make secrets && docker compose up -d --force-recreate
 set -eu
 cd "$(dirname "$0")/.."
 folder=secrets
@@ -36,7 +36,7 @@ secret() {
 
 secret postgres_password "$(random)"
 secret database_url_superuser "postgresql://postgres:$(cat "$folder/postgres_password")@postgres:5432/infamous"
-for part in writer jobs bi; do
+for part in writer jobs bi migrator; do
     secret "database_url_$part" "postgresql://infamous_$part:$(random)@postgres:5432/infamous"
 done
 for part in producer consumer operator; do

@@ -14,11 +14,13 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from infamous import schema
 from infamous import up as ups
 from infamous.children import ChildFailed
-from infamous.commands import again, forget, look, proof, run
+from infamous.commands import again, forget, look, proof, retention, run, shadow
 from infamous.embedded import servers
 from infamous.house import end
 from infamous.prove import run as proofs
+from infamous.shadow import ShadowError
 from jobs import replay as replays
+from jobs.owner import NotTheOwner
 from pipeline import stream
 from pipeline.patience import first_line
 from pipeline.settings import SettingsError
@@ -32,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Infamous Game Analytics: game events from a Redis stream into Postgres.",
 )
-for group in (run, look, again, forget, proof):
+for group in (run, look, again, shadow, retention, forget, proof):
     app.add_typer(group.app)
 
 
@@ -52,6 +54,8 @@ def main() -> None:
         BadState,
         proofs.Interrupted,
         replays.NobodyReads,
+        NotTheOwner,
+        ShadowError,
     ) as error:
         end(str(error))
     except ProgrammingError as error:

@@ -42,9 +42,16 @@ class House:
     config: Settings
     servers: servers.Servers
     engine: Engine
-    # The same database as whoever may change its schema, and erase.
-    owner: Engine
     source: Stream
+
+    @contextmanager
+    def owner(self) -> Iterator[Engine]:
+        """The same database, as whoever may change its schema, and erase."""
+        engine = _engine(self.config.migrator_database_url or self.servers.database_url)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
 
 
 @contextmanager
@@ -72,14 +79,12 @@ def joined(*, must_exist: bool = False, say: Any = log.complain) -> Iterator[Hou
         end(f"There is no data in {config.home} yet: `infamous up` makes some.")
     with servers.joined(config.home, config.database_url, config.redis_url, say=say) as found:
         engine = _engine(found.database_url)
-        owner = _engine(config.migrator_database_url or found.database_url)
         source = Stream(stream.connect(found.redis_url))
         try:
-            yield House(config, found, engine, owner, source)
+            yield House(config, found, engine, source)
         finally:
             source.client.close()
             engine.dispose()
-            owner.dispose()
 
 
 def _engine(url: str) -> Engine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from rich import box
 from rich.table import Table
@@ -15,6 +15,15 @@ from infamous.status import Status
 from infamous.trace import Trace
 from infamous.view import shown
 from jobs.forget import Forgotten, Traces
+from jobs.retention import Dropped
+from pipeline.partitions import FEWEST_AHEAD
+from pipeline.stream import Holder, Memory
+
+# Of Redis' memory. Above it somebody should look who keeps entries, before it refuses new ones.
+_MOST_MEMORY: Final = 0.8
+_ALARM: Final = "bold red"
+# Who holds back for less is at work on it.
+_HELD_S: Final = 60.0
 
 
 def migrated(done: Migrated) -> str:
@@ -41,6 +50,14 @@ def status(now: Status) -> Table:
     table.add_row("oldest waiting", "nothing waits" if oldest is None else span(oldest))
     if now.complete_to is not None:
         table.add_row("complete to", now.complete_to.isoformat(timespec="milliseconds"))
+    is_short = now.memory.share >= _MOST_MEMORY
+    if is_short:
+        words = f"{_memory(now.memory)}; at 100 % Redis refuses events"
+        table.add_row(Text("memory", style=_ALARM), Text(words, style=_ALARM))
+    else:
+        table.add_row("memory", _memory(now.memory))
+    if now.holder is not None and (is_short or now.holder.since_s >= _HELD_S):
+        table.add_row("", Text(_held(now.holder)))
     if not stream.group_exists:
         table.add_row("consumers", "none has ever read the stream")
     for number, (name, consumer) in enumerate(sorted(stream.consumers.items())):
@@ -59,7 +76,7 @@ def status(now: Status) -> Table:
         quarantined = f"{sum(now.tables.quarantined.values()):,}"
         if now.tables.flooded:
             words = f"{quarantined}; bad entries flood in, look for a sender that changed"
-            table.add_row(Text("quarantined", style="bold red"), Text(words, style="bold red"))
+            table.add_row(Text("quarantined", style=_ALARM), Text(words, style=_ALARM))
         else:
             table.add_row("quarantined", quarantined)
         for reason, entries in now.tables.quarantined.items():
@@ -68,14 +85,57 @@ def status(now: Status) -> Table:
             words = (
                 f"{now.tables.lost:,} entries were trimmed from the stream before they were stored"
             )
-            table.add_row(Text("lost", style="bold red"), Text(words, style="bold red"))
-        table.add_row(
-            "partitions", f"{now.tables.partitions}, the last for {now.tables.last_partition}"
-        )
+            table.add_row(Text("lost", style=_ALARM), Text(words, style=_ALARM))
+        words = f"{now.tables.partitions}, the last for {now.tables.last_partition}"
+        if now.tables.days_ahead < FEWEST_AHEAD:
+            words += f": fewer than {FEWEST_AHEAD} days ahead; is the scheduler running?"
+            table.add_row(Text("partitions", style=_ALARM), Text(words, style=_ALARM))
+        else:
+            table.add_row("partitions", words)
     table.add_row("servers", f"{now.redis_version}, Postgres {now.postgres_version}")
     newer = "" if now.schema_revision == now.schema_head else f" (this version: {now.schema_head})"
     table.add_row("schema", f"{now.schema_revision or 'none'}{newer}")
     return table
+
+
+def dropped(done: Dropped, *, is_dry_run: bool) -> str:
+    """What retention dropped, or would drop, and what stays; a line each."""
+    verb = "Would drop" if is_dry_run else "Dropped"
+    lines = [f"{verb} {len(done.partitions):,} partitions"]
+    if done.partitions:
+        lines[0] += (
+            f", {done.partitions[0]} to {done.partitions[-1]}: about {done.rows:,} rows,"
+            f" {size(done.size_bytes)}"
+        )
+    lines[0] += f"; {done.remaining:,} stay" + (
+        "." if done.first_day is None else f", from {done.first_day} on."
+    )
+    if done.postponed:
+        lines.append(
+            f"{len(done.postponed):,} old ones are still there, the first {done.postponed[0]}: somebody"
+            " reads it, so run this again later."
+        )
+    if done.set_aside:
+        lines.append(
+            f"{len(done.set_aside):,} are detached and young, the first {done.set_aside[0]}: attach them"
+            " again, or rename them."
+        )
+    return "\n".join(lines)
+
+
+def _memory(memory: Memory) -> str:
+    if memory.limit_bytes is None:
+        return f"{size(memory.used_bytes)}; Redis sets no limit"
+    return f"{memory.share:.0%} of {size(memory.limit_bytes)}".replace("%", " %")
+
+
+def _held(holder: Holder) -> str:
+    """Who keeps entries from being trimmed; a group is called as its owner likes."""
+    about = "about " if holder.is_estimate else ""
+    return (
+        f"held by group {shown(holder.group)}, {about}{holder.entries:,} entries behind"
+        f" since {span(holder.since_s)}"
+    )
 
 
 def audit(result: Audit) -> str:
@@ -219,6 +279,15 @@ def span(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
+
+
+def size(size_bytes: float) -> str:
+    """Bytes as people say them: 384 MB is 384 times 1024 times 1024."""
+    for unit in ("bytes", "kB", "MB"):
+        if size_bytes < 1024:
+            return f"{size_bytes:,.0f} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:,.1f} GB"
 
 
 def _ago(then: datetime | None, now: datetime) -> str:

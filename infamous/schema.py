@@ -43,9 +43,23 @@ def migrate(engine: Engine) -> Migrated:
     Safe when several start at once: they wait for each other. Safe while events are stored: it gives way
     rather than make others wait behind it. Raises NewerSchema, Locked.
     """
-    config = _config(engine)
     before = revision(engine)
     require_known(before)
+    upgrade(engine)
+    first_day, last_day = partitions.around(datetime.now(UTC).date())
+    span = {"first_day": first_day, "last_day": last_day}
+    with engine.begin() as connection:
+        made: int = connection.execute(text(partitions.ENSURE), span).scalar_one()
+    return Migrated(before, revision(engine), made)
+
+
+def upgrade(engine: Engine, *, has_roles: bool = True) -> None:
+    """Upgrade to the newest revision, no more. Raises Locked.
+
+    ``has_roles`` False: who may do what is left as it is.
+    """
+    config = _config(engine)
+    config.attributes["has_roles"] = has_roles
     try:
         command.upgrade(config, "head")
     except OperationalError as error:
@@ -55,11 +69,6 @@ def migrate(engine: Engine) -> Migrated:
             "Another session has held what is to be changed for minutes, so nothing was: end it"
             " (pg_stat_activity shows the transactions that are open), and migrate again."
         ) from error
-    first_day, last_day = partitions.around(datetime.now(UTC).date())
-    span = {"first_day": first_day, "last_day": last_day}
-    with engine.begin() as connection:
-        made: int = connection.execute(text(partitions.ENSURE), span).scalar_one()
-    return Migrated(before, revision(engine), made)
 
 
 def revision(engine: Engine) -> str | None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import redis
 from sqlalchemy import Connection, Engine, text
 
 from infamous import schema
+from pipeline import partitions
 from pipeline.event import datetime_of
-from pipeline.stream import PRODUCER, Stream, StreamState
+from pipeline.stream import PRODUCER, Holder, Memory, Stream, StreamState
 
 COUNT_ROWS: Final = text("select count(*) from game_events")
 NEWEST_EVENT: Final = text("""
@@ -22,12 +23,7 @@ select ts, ingested_at from game_events order by ts desc, id desc limit 1
 QUARANTINED: Final = text("""
 select reason, count(*) as entries from quarantined_events group by reason order by 2 desc, 1
 """)
-# Partitions are named by their UTC day.
-PARTITIONS: Final = text("""
-select count(*) as partitions, max(to_date(right(child.relname, 8), 'YYYYMMDD')) as last_day
-from pg_inherits join pg_class child on child.oid = inhrelid
-where inhparent = 'game_events'::regclass
-""")
+PARTITIONS: Final = text(partitions.DAYS)
 # A consumer writes its row at least every ten seconds; one that stopped over a flood writes no more.
 FLOODED: Final = text("""
 select process from pipeline_health
@@ -51,6 +47,8 @@ class Tables:
     quarantined: Mapping[str, int]
     partitions: int
     last_partition: date | None
+    # How many days after today have partitions, up to the first that has none.
+    days_ahead: int
     # Consumers that bad entries flood at present.
     flooded: tuple[str, ...] = ()
     # Entries that were trimmed from the stream before they were stored, in the last week.
@@ -70,6 +68,9 @@ class Status:
     schema_revision: str | None
     schema_head: str | None
     at: datetime
+    memory: Memory
+    # The group that keeps entries from being trimmed; None where all are done with all.
+    holder: Holder | None
 
     @property
     def oldest_waiting_s(self) -> float | None:
@@ -106,22 +107,25 @@ def status(source: Stream, engine: Engine) -> Status:
         schema_revision=revision,
         schema_head=schema.head(),
         at=datetime_of(time.time_ns() // 1_000_000),
+        memory=source.memory(),
+        holder=source.holder(),
     )
 
 
 def look(connection: Connection, *, has_health: bool = True) -> Tables:
     """Read the tables. A database that waits for its migration has no health table yet."""
     newest = connection.execute(NEWEST_EVENT).one_or_none()
-    partitions = connection.execute(PARTITIONS).one()
+    days = {row.day: row.partitions for row in connection.execute(PARTITIONS)}
     return Tables(
         rows=connection.execute(COUNT_ROWS).scalar_one(),
         newest_ts=newest.ts if newest else None,
         newest_ingested_at=newest.ingested_at if newest else None,
         quarantined={row.reason: row.entries for row in connection.execute(QUARANTINED)},
-        partitions=partitions.partitions,
-        last_partition=partitions.last_day,
+        partitions=sum(days.values()),
+        last_partition=max(days, default=None),
         flooded=tuple(connection.execute(FLOODED).scalars()) if has_health else (),
         lost=connection.execute(LOST).scalar_one() if has_health else 0,
+        days_ahead=partitions.ahead(days, datetime.now(UTC).date()),
     )
 
 
@@ -166,6 +170,20 @@ def as_json(now: Status) -> dict[str, Any]:
         "lost": tables.lost if tables else None,
         "partitions": tables.partitions if tables else None,
         "last_partition": tables.last_partition if tables else None,
+        "partition_days_ahead": tables.days_ahead if tables else None,
+        "memory": {
+            "used_bytes": now.memory.used_bytes,
+            "limit_bytes": now.memory.limit_bytes,
+            "share": round(now.memory.share, 3),
+        },
+        "held_by": None
+        if now.holder is None
+        else {
+            "group": now.holder.group,
+            "entries": now.holder.entries,
+            "entries_is_estimate": now.holder.is_estimate,
+            "since_s": now.holder.since_s,
+        },
         "servers": {"redis": now.redis_version, "postgres": f"Postgres {now.postgres_version}"},
         "schema": {"revision": now.schema_revision, "head": now.schema_head},
     }

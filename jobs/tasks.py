@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, pool, text
 
+from jobs import retention as retentions
 from jobs import rollup as rollups
 from jobs import trim as trims
+from jobs.progress import in_meta
 from pipeline import partitions, settings, stream
 from pipeline.settings import SettingsError
 from pipeline.stream import Stream
@@ -40,10 +42,13 @@ where usename = 'infamous_bi' and xact_start < now() - make_interval(secs => :at
 
 def make_partitions() -> dict[str, int]:
     """The days around today, so that no consumer has to make one at midnight."""
-    first_day, last_day = partitions.around(datetime.now(UTC).date())
+    today = datetime.now(UTC).date()
+    first_day, last_day = partitions.around(today)
     with _engine().begin() as connection:
         span = {"first_day": first_day, "last_day": last_day}
-        return {"made": connection.execute(text(partitions.ENSURE), span).scalar_one()}
+        made = connection.execute(text(partitions.ENSURE), span).scalar_one()
+        days = set(connection.execute(text(partitions.DAYS)).scalars())
+    return {"made": made, "ahead_days": partitions.ahead(days, today)}
 
 
 def _require(is_within: bool, sentence: str) -> None:
@@ -62,7 +67,7 @@ def roll_up(hours: int) -> dict[str, Any]:
     return asdict(rollups.rollup(engine, min(wanted, newest or first or wanted), now))
 
 
-def trim_stream(keep_s: float) -> dict[str, int]:
+def trim_stream(keep_s: float) -> dict[str, float]:
     """Entries that everybody has stored and that are older than this; and more where memory runs short."""
     _require(
         keep_s >= SHORTEST_KEEP_S, f"keep_s must be {SHORTEST_KEEP_S:g} or more, not {keep_s}."
@@ -73,6 +78,15 @@ def trim_stream(keep_s: float) -> dict[str, int]:
     source = Stream(stream.connect(url))
     with closing(source.client):
         return asdict(trims.trim_to_fit(source, keep_s, MOST_MEMORY))
+
+
+def drop_old_partitions() -> dict[str, Any]:
+    """Those of days that are out of retention; what somebody reads just now, an hour later."""
+    config = settings.load()
+    engine = _engine(config.schema_url, "MIGRATOR_DATABASE_URL or DATABASE_URL")
+    today = datetime.now(UTC).date()
+    done = retentions.drop_old(engine, today, config.retention_days, tell=in_meta())
+    return {"dropped": done.partitions, "rows": done.rows, "postponed": done.postponed}
 
 
 def end_long_questions(at_most_s: float) -> dict[str, int]:
@@ -95,13 +109,15 @@ ALL: Final[tuple[Callable[..., Any], ...]] = (
     roll_up,
     trim_stream,
     end_long_questions,
+    drop_old_partitions,
 )
 
 
-def _engine() -> Engine:
-    url = settings.load().database_url
+def _engine(url: str | None = None, names: str = "DATABASE_URL") -> Engine:
+    """The database at ``url``, which ``names`` gives; where nothing is said, that of most tasks."""
+    url = url or settings.load().database_url
     if url is None:
-        raise SettingsError("DATABASE_URL must name a server: set it.")
+        raise SettingsError(f"{names} must name a server: set it.")
     # What goes wrong is kept with the job, where whoever may see jobs reads it: no values of rows.
     return create_engine(
         url, poolclass=pool.NullPool, connect_args={"connect_timeout": 5}, hide_parameters=True

@@ -24,6 +24,9 @@ Point = Literal[
     "in_release",
     "in_rollup",
     "in_forget",
+    "in_retention",
+    "in_shadow",
+    "in_swap",
 ]
 POINTS: Final[tuple[Point, ...]] = get_args(Point)
 

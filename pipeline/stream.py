@@ -211,6 +211,38 @@ class StreamState:
         return self.at_ms if self.oldest_waiting_ms is None else self.oldest_waiting_ms
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What the server uses, and what it may; None where it may use all there is."""
+
+    used_bytes: int
+    limit_bytes: int | None
+
+    @property
+    def share(self) -> float:
+        """How much of what it may use is used, 0 to 1; 0 where there is no limit."""
+        return self.used_bytes / self.limit_bytes if self.limit_bytes else 0.0
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The group that is furthest behind: no entry that it wants is trimmed from the stream."""
+
+    # As its owner calls it, which may be anything.
+    group: str
+    # Entries from the first that it has not acknowledged up to the newest; whether that is an estimate.
+    entries: int
+    is_estimate: bool
+    # When the first of them was added, in Unix milliseconds, and the moment of all this.
+    since_ms: int
+    at_ms: int
+
+    @property
+    def since_s(self) -> float:
+        """For how long the first of them has waited, in seconds."""
+        return max(0.0, (self.at_ms - self.since_ms) / 1000)
+
+
 class Stream:
     """One stream and its consumer group."""
 
@@ -264,11 +296,14 @@ class Stream:
                 " is one of them: run `CONFIG SET maxmemory-policy noeviction`, or name another Redis."
             )
 
+    def memory(self) -> Memory:
+        """How much memory the server uses, of how much."""
+        memory = self.client.info("memory")
+        return Memory(int(memory["used_memory"]), int(memory.get("maxmemory") or 0) or None)
+
     def memory_share(self) -> float:
         """How much of the memory that the server may use is used, 0 to 1; 0 where it may use all."""
-        memory = self.client.info("memory")
-        limit = int(memory.get("maxmemory") or 0)
-        return int(memory["used_memory"]) / limit if limit else 0.0
+        return self.memory().share
 
     def ensure_group(self) -> bool:
         """Create the group at the stream's beginning if it is missing; says whether it did."""
@@ -582,9 +617,7 @@ class Stream:
             if isinstance(answer, Exception):
                 raise answer
         if pending["pending"]:
-            ms, number = _order(_text(pending["min"]))
-            before = (ms, number - 1) if number else (ms - 1, _MAX_NUMBER)
-            return "{}-{}".format(*before).encode()
+            return "{}-{}".format(*_before(_order(_text(pending["min"])))).encode()
         return cast("bytes", self._own(groups)["last-delivered-id"])
 
     def forget_player(self, player: str) -> bool:
@@ -597,6 +630,39 @@ class Stream:
 
     def _oldest_needed(self, keep_s: float) -> str | None:
         """The first entry that a group, or whoever asked to keep so much, may still want."""
+        found = self._needed()
+        if found is None:
+            return None
+        at_ms, needed = found
+        young = (max(0, at_ms - int(keep_s * 1000)), 0)
+        return "{}-{}".format(*min(young, *(first for first, _ in needed.values())))
+
+    def holder(self) -> Holder | None:
+        """The group that is furthest behind; None where all groups are done with all there is."""
+        found = self._needed()
+        if found is None:
+            return None
+        at_ms, needed = found
+        newest = self._run("XREVRANGE", self.key, "+", "-", "COUNT", 1)
+        name, (first, is_done) = min(needed.items(), key=lambda item: item[1])
+        done = first if is_done else _before(first)
+        if not newest or done >= _order(_text(newest[0][0])):
+            return None
+        begin = "{}-{}".format(*done)
+        entries, is_estimate = self._count(
+            begin, _text(newest[0][0]), int(self.client.xlen(self.key))
+        )
+        since_ms = self._first_id_after(f"({begin}")
+        return Holder(
+            _text(name), entries, is_estimate, at_ms if since_ms is None else since_ms, at_ms
+        )
+
+    def _needed(self) -> tuple[int, dict[bytes, tuple[tuple[int, int], bool]]] | None:
+        """The server's time in milliseconds, and by group the first entry that must stay for it, and whether
+        it is done with that one: the last that was delivered, where none is pending.
+
+        None where there is no group, or one came or went in this moment.
+        """
         try:
             # Other people's groups are called as they like: their names stay bytes.
             groups = [group["name"] for group in self.client.xinfo_groups(self.key)]
@@ -612,12 +678,13 @@ class Stream:
             raise
         if not groups or {info["name"] for info in infos} != set(groups):
             return None  # one came or went just now: the next trim knows it
-        needed = [(max(0, seconds * 1000 + micros // 1000 - int(keep_s * 1000)), 0)]
         # The last that was delivered stays: as long as the stream reaches back to it, nobody can take
         # what was trimmed here for what was trimmed unread.
-        needed += [_order(_text(info["last-delivered-id"])) for info in infos]
-        needed += [_order(_text(one["min"])) for one in pending if one["pending"]]
-        return "{}-{}".format(*min(needed))
+        needed = {info["name"]: (_order(_text(info["last-delivered-id"])), True) for info in infos}
+        for name, one in zip(groups, pending, strict=True):
+            if one["pending"]:
+                needed[name] = min(needed[name], (_order(_text(one["min"])), False))
+        return seconds * 1000 + micros // 1000, needed
 
     # --- onlookers
 
@@ -753,7 +820,8 @@ def _all_fields(fields: Sequence[bytes]) -> bytes:
 
 
 def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    # Other people's groups and consumers are called as they like.
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 def _order(entry_id: str) -> tuple[int, int]:
@@ -764,6 +832,12 @@ def _order(entry_id: str) -> tuple[int, int]:
 def is_after(one: bytes, other: bytes) -> bool:
     """Whether an entry's id is later than another's."""
     return _order(_text(one)) > _order(_text(other))
+
+
+def _before(order: tuple[int, int]) -> tuple[int, int]:
+    """The id right before one."""
+    ms, number = order
+    return (ms, number - 1) if number else (max(0, ms - 1), _MAX_NUMBER if ms else 0)
 
 
 def _id_ms(entry_id: str) -> int:

@@ -33,21 +33,21 @@ def forget(
     """Erase a player everywhere, and drop whatever comes of them from now on."""
     if not 1 <= len(player) <= MAX_PLAYER_CHARS:
         end(f"A player's name has 1 to {MAX_PLAYER_CHARS} characters: give it as it is stored.", 2)
-    with joined(must_exist=True) as found:
+    with joined(must_exist=True) as found, found.owner() as engine:
         if dry_run:
-            there = forgets.look(found.owner, found.source, player)
+            there = forgets.look(engine, found.source, player)
             print_json(asdict(there)) if as_json else print(report.traces(there))
             return
         with on_signals() as stop, progress.shown("entries removed") as tell:
             done = forgets.forget(
-                found.owner,
+                engine,
                 found.source,
                 player,
                 keep_as_pseudonym=pseudonymise,
                 tell=tell,
                 stop=stop,
             )
-        left = forgets.look(found.owner, found.source, player)
+        left = forgets.look(engine, found.source, player)
         backup_days = found.config.backup_days
     if as_json:
         out_of_reach = report.out_of_reach(backup_days)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 
 import typer
@@ -37,3 +37,11 @@ def moment_ms(text: str) -> int:
     if moment.tzinfo is None:
         raise typer.BadParameter(f"{text} has no offset: end it with Z for UTC, or with +01:00.")
     return int(moment.timestamp() * 1000)
+
+
+def utc_day(text: str) -> date:
+    """A UTC day: 2026-11-24."""
+    try:
+        return date.fromisoformat(text.strip())
+    except ValueError:
+        raise typer.BadParameter(f"{text} is no day: give one as in 2026-11-24.") from None

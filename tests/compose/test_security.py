@@ -155,7 +155,12 @@ def test_each_part_has_the_secrets_it_needs(stack: Stack) -> None:
     assert found == {
         "producer": {"redis_url_producer"},
         "consumer": {"redis_url_consumer", "database_url_writer"},
-        "worker": {"redis_url_operator", "database_url_jobs", "rq_redis_url"},
+        "worker": {
+            "redis_url_operator",
+            "database_url_jobs",
+            "database_url_migrator",
+            "rq_redis_url",
+        },
         "scheduler": {"rq_redis_url"},
         "jupyter": {"jupyter_token", "database_url_bi"},
         "redis": {"redis_url_producer", "redis_url_consumer", "redis_url_operator"},

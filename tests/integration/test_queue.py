@@ -79,7 +79,7 @@ def test_a_worker_does_the_tasks(
     run_all(connection)
     assert [job.get_status() for job in done] == [JobStatus.FINISHED] * 3
     partitions, rolled_up, trimmed = (job.return_value() or {} for job in done)
-    assert partitions == {"made": 0}
+    assert partitions == {"made": 0, "ahead_days": 7}
     assert world.count("hourly_rollups") == rolled_up["rows"] > 0
     assert trimmed["entries"] == 60 - world.client.xlen(world.source.key) >= 30
 

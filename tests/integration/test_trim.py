@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from jobs import trim as trims
 from jobs.trim import Trimmed, trim, trim_to_fit
-from pipeline.stream import Stream
+from pipeline.event import encode
+from pipeline.stream import Holder, Stream
 from tests.conftest import World
+from tests.integration.consuming import is_drained, now_ms, until
+from tests.unit.samples import chains
 
 # Redis drops whole nodes of a hundred entries.
 NODE = 100
@@ -178,14 +188,118 @@ def test_memory_that_runs_short_shortens_what_is_kept(
     source.append([b"x" * 1000] * 20_000)
     ids = read(source, 15_000)
     source.ack(ids)
-    assert trim_to_fit(source, 86_400, 0.5) == Trimmed(0)  # there is no limit
+    assert trim_to_fit(source, 86_400, 0.5).entries == 0  # there is room
     used = int(client.info("memory")["used_memory"])
     client.config_set("maxmemory", int(used * 1.5))
     try:
-        assert trim_to_fit(source, 86_400, 0.9) == Trimmed(0)
+        assert trim_to_fit(source, 86_400, 0.9).entries == 0
         trimmed = trim_to_fit(source, 86_400, 0.4).entries
         assert source.memory_share() < 0.67
     finally:
         client.config_set("maxmemory", 0)
     assert 10_000 < trimmed <= 15_000
     assert len(owed(source)) == 5000
+
+
+# --- who holds the trim back
+
+
+def test_the_slowest_group_is_named(source: Stream) -> None:
+    """By what it has not acknowledged: unread entries, one in the hands of a consumer, or nothing."""
+    assert source.holder() is None  # no entries
+    other = group(source, "other")
+    ids = add(source, 500)
+    other.ack(read(other, 100))
+    source.ack(read(source, 200))
+    found = source.holder()
+    assert found is not None
+    assert (found.group, found.entries, found.is_estimate) == ("other", 400, False)
+    assert found.since_ms == int(ids[100].split(b"-")[0])
+    assert 0 <= found.since_s < 60
+    other.ack(read(other, 400))
+    assert owner(source.holder()) == ("postgres", 300)
+    read(source, 300)
+    source.ack(ids[:499])
+    assert owner(source.holder()) == ("postgres", 1)  # the very last, which is pending
+    source.ack(ids)
+    assert source.holder() is None
+
+
+def owner(found: Holder | None) -> tuple[str, int] | None:
+    """Whose it is, and how many entries."""
+    return None if found is None else (found.group, found.entries)
+
+
+@contextmanager
+def limited(source: Stream, factor: float) -> Iterator[None]:
+    """Redis may use so many times what it uses now."""
+    client = source.client
+    before = client.config_get("maxmemory")["maxmemory"] or 0
+    client.config_set("maxmemory", int(int(client.info("memory")["used_memory"]) * factor))
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", before)
+
+
+def test_without_a_group_nobody_holds_anything(world: World) -> None:
+    """No stream, and a stream that nobody reads yet, are no error."""
+    assert world.source.holder() is None
+    add(world.source, 3)
+    assert world.source.holder() is None
+
+
+def test_a_full_memory_is_told_with_who_fills_it(
+    source: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing more can be trimmed the warning names the group, whatever it is called."""
+    monkeypatch.setattr(trims, "_SHORTEST_S", 0.001)
+    client = source.client
+    source.append([b"x" * 1000] * 5000)
+    client.xgroup_create(source.key, b"\x1b[2J\xff", id="0")
+    source.ack(read(source, 5000))
+    with limited(source, 1.1), capture_logs() as logs:
+        done = trim_to_fit(source, 86_400, 0.5)
+        client.xgroup_destroy(source.key, b"\x1b[2J\xff")
+        trim_to_fit(source, 86_400, 0.0)
+    assert done.entries == 0
+    assert 0.85 < done.memory_share < 1.0
+    held, free = logs
+    assert held["log_level"] == free["log_level"] == "warning"
+    assert "at 100 % it refuses events" in held["event"]
+    assert (held["group"], held["entries"]) == (r"\x1b[2J\\xff", 5000)
+    assert held["memory"].endswith("%")
+    assert "no group holds entries back" in free["event"]
+
+
+def test_a_frozen_consumer_loses_nothing_when_memory_is_full(
+    world: World, source: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen with a backlog, trimmed as hard as a full memory asks for, and thawed: every event is a row."""
+    monkeypatch.setattr(trims, "_SHORTEST_S", 0.001)
+    events = [encode(event) for event in chains(4000, start_ms=now_ms() - 60_000)]
+    consumer = subprocess.Popen(
+        [sys.executable, "-P", "-m", "consumer"],
+        env={**os.environ, **world.environment, "CLAIM_AFTER_S": "60"},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        source.append(events[:1000])
+        until(lambda: is_drained(world), "the first to be stored")
+        consumer.send_signal(signal.SIGSTOP)
+        source.append(events[1000:])
+        with limited(source, 1.1):
+            done = trim_to_fit(source, 86_400, 0.5)
+        assert done.entries > 0
+        assert source.state().entries >= 3000
+        found = source.holder()
+        assert found is not None
+        assert (found.group, found.entries) == ("postgres", 3000)
+        consumer.send_signal(signal.SIGCONT)
+        until(lambda: is_drained(world), "the rest to be stored")
+        assert world.count("game_events") == 4000
+        assert world.count("quarantined_events") == 0
+    finally:
+        consumer.send_signal(signal.SIGCONT)
+        consumer.terminate()
+        assert consumer.wait(20) == 0

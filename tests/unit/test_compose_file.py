@@ -69,6 +69,20 @@ def test_what_looks_at_the_tables_is_the_reader() -> None:
     }
 
 
+def test_who_may_change_the_schema_is_named() -> None:
+    """Besides the migration, the worker that drops old partitions and the command line; no one else."""
+    given = {n for n, s in SERVICES.items() if "database_url_migrator" in s.get("secrets", ())}
+    assert given == {"migrate", "worker", "infamous"}
+    for name in ("worker", "infamous"):
+        environment = SERVICES[name]["environment"]
+        assert environment["DATABASE_URL_FILE"].endswith("database_url_jobs")
+        assert environment["MIGRATOR_DATABASE_URL_FILE"].endswith("database_url_migrator")
+    logins = [word for word in SERVICES["migrate"]["command"] if word.startswith("--login")]
+    assert {word.rpartition("/")[2] for word in logins} == {
+        f"database_url_{role}" for role in ("writer", "jobs", "bi", "migrator")
+    }
+
+
 def test_no_password_stands_in_the_file() -> None:
     """Values come from secrets; a setting that holds one names a file."""
     for name, service in SERVICES.items():
@@ -166,6 +180,7 @@ def test_the_urls_are_of_who_they_say(clone: Path) -> None:
         "database_url_writer": "postgresql://infamous_writer@postgres:5432/infamous",
         "database_url_jobs": "postgresql://infamous_jobs@postgres:5432/infamous",
         "database_url_bi": "postgresql://infamous_bi@postgres:5432/infamous",
+        "database_url_migrator": "postgresql://infamous_migrator@postgres:5432/infamous",
         "redis_url_producer": "redis://producer@redis:6379/0",
         "redis_url_consumer": "redis://consumer@redis:6379/0",
         "redis_url_operator": "redis://operator@redis:6379/0",

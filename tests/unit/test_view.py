@@ -20,7 +20,7 @@ from infamous.trace import Trace
 from infamous.view import Frame
 from infamous.watch import Glimpse
 from pipeline.event import ACTIONS, KARMA_MAX, KARMA_MIN, uuid7
-from pipeline.stream import Found, Pending, StreamState
+from pipeline.stream import Found, Holder, Memory, Pending, StreamState
 from tests.unit.samples import NOW_MS
 from tests.unit.wire_events import VALUES
 
@@ -177,13 +177,13 @@ def test_an_empty_pipeline_has_a_picture() -> None:
 
 def status_of(**changes: Any) -> Status:
     """A status, healthy but for the changes."""
-    tables = Tables(10, AT, AT, {"not_json": 2}, 9, AT.date())
+    tables = Tables(10, AT, AT, {"not_json": 2}, 9, AT.date(), 7)
     return Status(
         **{
             "stream": StreamState(exists=True, entries=12, group_exists=True), "produced": 12,
             "tables": tables, "redis_version": "Valkey 9", "postgres_version": "17",
             "schema_revision": "0001", "schema_head": "0001", "at": AT + timedelta(seconds=3),
-            **changes,
+            "memory": Memory(319 * 2**20, 384 * 2**20 * 2), "holder": None, **changes,
         }
     )  # fmt: skip
 
@@ -203,7 +203,7 @@ def test_the_status_shows_any_consumers_name(name: str) -> None:
         ({"stream": StreamState()}, "none has ever read the stream"),
         ({"tables": None, "schema_revision": None}, "run `infamous migrate`"),
         ({"schema_revision": "0000"}, "0000 (this version: 0001)"),
-        ({"tables": Tables(0, None, None, {}, 0, None)}, "newest event"),
+        ({"tables": Tables(0, None, None, {}, 0, None, 0)}, "newest event"),
         ({"stream": StreamState(undelivered=20_000, undelivered_is_estimate=True)}, "about 20,000"),
         ({}, "2025-11-24T16:00:00.000+00:00, 3.0 s ago"),
         ({}, "2 not_json"),
@@ -227,17 +227,54 @@ def coloured(renderable: RenderableType) -> str:
     [
         ({"flooded": ("host-1",)}, "bad entries flood in"),
         ({"lost": 1234}, "1,234 entries were trimmed"),
+        ({"days_ahead": 2}, "fewer than 3 days ahead; is the scheduler running?"),
     ],
 )
 def test_the_status_is_red_where_a_hand_is_needed(changes: dict[str, Any], words: str) -> None:
-    """A flood and a loss are red, and nothing else is."""
+    """A flood, a loss and a want of partitions are red, and nothing else is."""
     red = "\x1b[1;31m"
-    healthy = Tables(10, AT, AT, {"not_json": 2}, 9, AT.date())
+    healthy = Tables(10, AT, AT, {"not_json": 2}, 9, AT.date(), 7)
     assert red not in coloured(report.status(status_of()))
     shown = coloured(report.status(status_of(tables=replace(healthy, **changes))))
     (line,) = (line for line in shown.splitlines() if words in line)
     assert line.count(red) == 2
     assert shown.count(red) == 2
+
+
+def test_the_status_tells_of_memory_in_time() -> None:
+    """From four fifths on it is red and says who holds entries back; before, only who does so for long."""
+    red = "\x1b[1;31m"
+    short, ample = Memory(319 * 2**20, 384 * 2**20), Memory(300 * 2**20, 384 * 2**20)
+    now_ms = 1_764_000_000_000
+    slow = Holder("archive", 12_345, True, now_ms - 7_200_000, now_ms)
+    busy = Holder("postgres", 3, False, now_ms - 2000, now_ms)
+    for memory, holder, is_red, words in (
+        (short, slow, True, "held by group archive, about 12,345 entries behind since 2 h"),
+        (short, busy, True, "held by group postgres, 3 entries behind since 2.0 s"),
+        (ample, slow, False, "held by group archive"),
+        (ample, busy, False, None),
+        (ample, None, False, None),
+    ):
+        now = status_of(memory=memory, holder=holder)
+        assert (red in coloured(report.status(now))) is is_red
+        text = seen(report.status(now))
+        assert (words or "held by") in text or words is None
+        assert ("held by" in text) is (words is not None)
+    assert "83 % of 384 MB; at 100 % Redis refuses events" in seen(
+        report.status(status_of(memory=short))
+    )
+    assert "319 MB; Redis sets no limit" in seen(
+        report.status(status_of(memory=Memory(319 * 2**20, None)))
+    )
+
+
+@pytest.mark.parametrize("name", ["[red]boo[/red]", "\x1b[2J", "\\xff\\xfe", "x" * 500])
+def test_the_status_shows_any_groups_name(name: str) -> None:
+    """Whoever makes a group chooses its name."""
+    holder = Holder(name, 1, False, 0, 3_600_000)
+    text = seen(report.status(status_of(holder=holder)), 200)
+    assert f"held by group {view.shown(name)}, 1 entries behind since 60 min" in text
+    assert_harmless(text)
 
 
 def test_the_audit_names_first_offenders() -> None:

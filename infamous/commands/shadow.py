@@ -1,0 +1,128 @@
+"""What rebuilds days of the table beside it, compares the two and swaps them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import date
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from infamous import contrast, difference, house, progress, shadow, swap
+from infamous import up as ups
+from infamous.commands.moments import utc_day
+from infamous.house import AsJson, joined, print_json
+from pipeline.stop import on_signals
+
+app = house.commands()
+shadows = typer.Typer(
+    no_args_is_help=True, help="Rebuild days beside the table, compare, and swap them."
+)
+app.add_typer(shadows, name="shadow")
+
+
+class Source(StrEnum):
+    """Where events are read from."""
+
+    STREAM = "stream"
+
+
+@shadows.command()
+def build(
+    *,
+    first_day: Annotated[
+        date,
+        typer.Option(
+            "--from", parser=utc_day, metavar="DAY", help="The first UTC day, 2026-11-24."
+        ),
+    ],
+    last_day: Annotated[
+        date, typer.Option("--to", parser=utc_day, metavar="DAY", help="The last one.")
+    ],
+    source: Annotated[Source, typer.Option(help="What it is built from.")] = Source.STREAM,  # noqa: ARG001
+    is_fresh: Annotated[
+        bool, typer.Option("--fresh", help="Drop the shadow that is there, and begin anew.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Store whole days anew in a table beside the live one; again, it goes on where it was."""
+    with (
+        joined(must_exist=True) as house,
+        house.owner() as engine,
+        on_signals() as stop,
+        progress.shown("entries") as tell,
+    ):
+        done = shadow.build(
+            engine,
+            shadow.pages(house.source, first_day),
+            first_day,
+            last_day,
+            retention_days=house.config.retention_days,
+            is_fresh=is_fresh,
+            tell=tell,
+            stop=stop,
+        )
+    if as_json:
+        print_json(asdict(done))
+    else:
+        print(contrast.built(done))
+
+
+@shadows.command()
+def diff(*, as_json: AsJson = False) -> None:
+    """Compare the shadow with the live table, in rows and in the figures of the dashboards."""
+    with (
+        joined(must_exist=True) as house,
+        house.owner() as engine,
+        progress.shown("days") as tell,
+    ):
+        found = difference.compare(engine, tell)
+    if as_json:
+        print_json(asdict(found) | {"is_same": found.is_same})
+    else:
+        ups.console().print(contrast.difference(found))
+
+
+@shadows.command(name="swap")
+def swap_days(
+    *,
+    is_dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be swapped, and change nothing.")
+    ] = False,
+    may_set_aside: Annotated[
+        bool,
+        typer.Option(
+            "--set-aside", help="Also days of which the shadow lacks rows that are stored."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put the shadow's days in place of the live ones, which are set aside; events flow meanwhile."""
+    with (
+        joined(must_exist=True) as house,
+        house.owner() as engine,
+        on_signals() as stop,
+        progress.shown("days") as tell,
+    ):
+        done = swap.swap(
+            engine, may_set_aside=may_set_aside, is_dry_run=is_dry_run, tell=tell, stop=stop
+        )
+    if as_json:
+        print_json(asdict(done))
+    else:
+        print(contrast.swapped(done, is_dry_run=is_dry_run))
+
+
+@shadows.command()
+def drop(
+    *,
+    before: Annotated[
+        bool, typer.Option("--before", help="Not the shadow, but the days that were set aside.")
+    ] = False,
+) -> None:
+    """Remove the shadow, or what a swap set aside."""
+    name = swap.BEFORE if before else shadow.SCHEMA
+    with joined(must_exist=True) as house, house.owner() as engine:
+        was_there = shadow.drop(engine, name)
+    print(f"Dropped the schema {name}." if was_there else f"There is no schema {name}.")

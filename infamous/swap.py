@@ -1,0 +1,317 @@
+"""The swap: the shadow's days flow in and stand in the live table's place; what stood there flows out beside.
+
+A day is one transaction, for which the table is locked as short as can be: what takes long is done before.
+What was stored in the live table since the build began is taken along, so events may flow all the while.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+from psycopg2.errors import DeadlockDetected, LockNotAvailable
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_random,
+)
+from tenacity.nap import sleep_using_event
+
+from consumer.rows import COLUMNS
+from infamous.difference import DayDifference, compare_day
+from infamous.shadow import (
+    MARGIN,
+    PARTS,
+    SCHEMA,
+    Shadow,
+    ShadowError,
+    alone,
+    drop_schema,
+    find,
+    midnight,
+    stem,
+)
+from jobs.owner import owner_of_tables
+from jobs.progress import Progress, untold
+from pipeline import failpoint, log
+
+# Where the days stand that were swapped out.
+BEFORE: Final = "infamous_before_swap"
+# Whoever waits for a table makes all who come after wait behind it, consumers too. So it gives way after this
+# long, and tries again for as long as the second number says.
+LOCK_TIMEOUT_S: Final = 2.0
+PATIENCE_S: Final = 300.0
+
+_COLUMN_LIST: Final = ", ".join((*COLUMNS, "ingested_at"))
+# The key is that of ensure_game_events_partitions: no partition is made meanwhile.
+TAKE_TURN: Final = text("select pg_advisory_xact_lock(4815162343)")
+MARK: Final = text(f"update {SCHEMA}.shadow_days set swapped_at = now() where day = :day")  # noqa: S608
+IS_FREE: Final = text("select to_regclass(:table) is null")
+INDEXES: Final = text("""
+select relname from pg_index join pg_class on pg_class.oid = indexrelid
+where indrelid = cast(:table as regclass)
+""")
+
+
+@dataclass(frozen=True)
+class SwappedDay:
+    """A day that stands in place, or would; in rows."""
+
+    day: date
+    rows: int
+    # Taken along from the live table.
+    copied: int
+    # Only in the live table before: they are with the tables that were set aside.
+    set_aside: int
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """What a swap did, or would do."""
+
+    days: tuple[SwappedDay, ...]
+    # Whether no day waits any more; else it was stopped before.
+    is_complete: bool
+
+
+def swap(
+    engine: Engine,
+    *,
+    may_set_aside: bool = False,
+    is_dry_run: bool = False,
+    patience_s: float = PATIENCE_S,
+    tell: Progress = untold,
+    stop: threading.Event | None = None,
+) -> Swapped:
+    """Put the days of the shadow in place, one after the other; when all are, the shadow is dropped.
+
+    Refuses, before anything is changed, where rows of the live table that were stored before the build are
+    missing in the shadow, unless it ``may_set_aside`` these. Broken off anywhere, the next swap goes on with
+    the days that wait. Raises ShadowError, NotTheOwner.
+    """
+    stop = stop or threading.Event()
+    with alone(engine), _as_owner(engine) as connection:
+        shadow = find(connection)
+        if not shadow.is_complete:
+            raise ShadowError("The shadow is not complete: run its build again, and it goes on.")
+        planned = [compare_day(connection, shadow, day) for day in shadow.waiting]
+        connection.rollback()
+        if is_dry_run:
+            return Swapped(tuple(_swapped(day) for day in planned), is_complete=True)
+        _require_all_rows(planned, may_set_aside=may_set_aside)
+        connection.exec_driver_sql(f"create schema if not exists {BEFORE}")
+        connection.commit()
+        done: list[SwappedDay] = []
+        for day in planned:
+            tell(len(done), len(planned))
+            if stop.is_set():
+                return Swapped(tuple(done), is_complete=False)
+            prepared_at, copied = _prepare(connection, shadow, day.day)
+            put = partial(_put_in_place, connection, shadow, day, prepared_at, copied)
+            swapped = _patiently(put, connection, day.day, patience_s, stop)
+            if swapped is None:
+                return Swapped(tuple(done), is_complete=False)
+            done.append(swapped)
+        tell(len(done), len(planned))
+        drop_schema(connection, SCHEMA)
+    return Swapped(tuple(done), is_complete=True)
+
+
+@contextmanager
+def _as_owner(engine: Engine) -> Iterator[Connection]:
+    """A connection on which what is made belongs to the tables' owner."""
+    with engine.connect() as connection:
+        owner = connection.dialect.identifier_preparer.quote(owner_of_tables(connection))
+        connection.exec_driver_sql(f"set role {owner}")
+        connection.commit()
+        yield connection
+
+
+def _swapped(day: DayDifference) -> SwappedDay:
+    return SwappedDay(day.day, day.shadow + day.to_copy, day.to_copy, day.only_live)
+
+
+def _require_all_rows(planned: list[DayDifference], *, may_set_aside: bool) -> None:
+    lacking = [day for day in planned if day.only_live]
+    if lacking and not may_set_aside:
+        raise ShadowError(
+            f"{sum(day.only_live for day in lacking):,} rows of the live table are not in the shadow, the"
+            f" first of them of {lacking[0].day}: look at `infamous shadow diff`, and swap with --set-aside"
+            " if they may go."
+        )
+
+
+def _prepare(connection: Connection, shadow: Shadow, day: date) -> tuple[datetime, int]:
+    """What takes long: copy what was stored meanwhile, and prove where each partition belongs.
+
+    Returns when it began, and how many rows it copied.
+    """
+    with connection.begin():
+        prepared_at: datetime = connection.execute(text("select now()")).scalar_one()
+        copied = _copy(connection, shadow, day, shadow.newer_than)
+        for name, bounds in _parts(connection, SCHEMA, day):
+            begin, end = (piece.split("'")[1] for piece in bounds.split(" TO "))
+            # With it, attaching need not look at every row while the table is locked.
+            connection.exec_driver_sql(
+                f"alter table {SCHEMA}.{name} drop constraint if exists swap_bounds,"
+                f" add constraint swap_bounds check (ts >= '{begin}' and ts < '{end}')"
+            )
+    return prepared_at, copied
+
+
+def _put_in_place(
+    connection: Connection,
+    shadow: Shadow,
+    day: DayDifference,
+    prepared_at: datetime,
+    copied: int,
+) -> SwappedDay:
+    """One transaction: afterwards the day's rows are the shadow's, and the last that came."""
+    live = shadow.live
+    with connection.begin():
+        connection.exec_driver_sql(f"set local lock_timeout = '{LOCK_TIMEOUT_S:g}s'")
+        connection.execute(TAKE_TURN)
+        connection.exec_driver_sql(f"lock table {live}.game_events in access exclusive mode")
+        copied += _copy(connection, shadow, day.day, prepared_at - MARGIN)
+        forgotten = _forget(connection, shadow, day.day)
+        for name, _ in _parts(connection, live, day.day):
+            connection.exec_driver_sql(
+                f"alter table {live}.game_events detach partition {live}.{name}"
+            )
+            _set_aside(connection, live, name)
+        for name, bounds in _parts(connection, SCHEMA, day.day):
+            connection.exec_driver_sql(
+                f"alter table {SCHEMA}.game_events detach partition {SCHEMA}.{name};"
+                f" alter table {SCHEMA}.{name} set schema {live};"
+                f" alter table {live}.game_events attach partition {live}.{name} {bounds};"
+                f" alter table {live}.{name} drop constraint swap_bounds"
+            )
+        connection.execute(_touch(live), {"begin": midnight(day.day)})
+        connection.execute(MARK, {"day": day.day})
+        failpoint.reached("in_swap")
+    return SwappedDay(day.day, day.shadow + copied - forgotten, copied, day.only_live)
+
+
+def _copy(connection: Connection, shadow: Shadow, day: date, newer_than: datetime) -> int:
+    """Take along what was stored in the live table since then; says how many rows were missing."""
+    copy = text(f"""
+        insert into {SCHEMA}.game_events ({_COLUMN_LIST})
+        select {_COLUMN_LIST} from {shadow.live}.game_events
+        where ts >= :begin and ts < :end and ingested_at >= :newer_than
+        on conflict do nothing
+    """)  # noqa: S608  # the names are ours
+    return connection.execute(copy, _span(day) | {"newer_than": newer_than}).rowcount
+
+
+def _forget(connection: Connection, shadow: Shadow, day: date) -> int:
+    """Remove what is of players who were forgotten since the build began; says how many rows."""
+    span = _span(day) | {"newer_than": shadow.newer_than}
+    late = f"from {shadow.live}.forgotten_players where forgotten_at >= :newer_than"
+    # Nearly always there is none, and then no row need be looked at.
+    if not connection.execute(text(f"select exists (select {late})"), span).scalar_one():
+        return 0
+    forget = text(f"""
+        delete from {SCHEMA}.game_events where ts >= :begin and ts < :end
+        and sha256(convert_to(player, 'UTF8')) in (select player_sha256 {late})
+    """)  # noqa: S608  # the names are ours
+    return connection.execute(forget, span).rowcount
+
+
+def _set_aside(connection: Connection, live: str, name: str) -> None:
+    """Move a partition of the live table away under a name that nobody takes for one; drop an empty one."""
+    is_empty = text(f"select not exists (select from {live}.{name})")  # noqa: S608  # ours
+    if connection.execute(is_empty).scalar_one():
+        connection.exec_driver_sql(f"drop table {live}.{name}")
+        return
+    aside = f"game_events_before_{name.removeprefix('game_events_')}"
+    number, free = 1, aside
+    # It may have been swapped before.
+    while not connection.execute(IS_FREE, {"table": f"{BEFORE}.{free}"}).scalar_one():
+        number += 1
+        free = f"{aside}_{number}"
+    # Indexes move along with their table, and their names must be free as well.
+    for index in connection.execute(INDEXES, {"table": f"{live}.{name}"}).scalars().all():
+        connection.exec_driver_sql(
+            f"alter index {live}.{index} rename to {free}{index.removeprefix(name)}"
+        )
+    connection.exec_driver_sql(
+        f"alter table {live}.{name} rename to {free}; alter table {live}.{free} set schema {BEFORE}"
+    )
+
+
+def _touch(live: str) -> Any:
+    """All hours of the day have changed: rollups are made anew."""
+    return text(f"""
+        insert into {live}.touched_hours (hour)
+        select generate_series(
+            cast(:begin as timestamptz), cast(:begin as timestamptz) + interval '23 hours', interval '1 hour'
+        )
+    """)  # the name is ours
+
+
+def _parts(connection: Connection, schema: str, day: date) -> list[tuple[str, str]]:
+    """Names and bounds of what hangs on a schema's table for a day."""
+    found = connection.execute(PARTS, {"table": f"{schema}.game_events", "stem": stem(day)})
+    return [(row.name, row.bounds) for row in found]
+
+
+def _span(day: date) -> dict[str, datetime]:
+    return {"begin": midnight(day), "end": midnight(day + timedelta(days=1))}
+
+
+def _patiently(
+    put: Callable[[], SwappedDay],
+    connection: Connection,
+    day: date,
+    patience_s: float,
+    stop: threading.Event,
+) -> SwappedDay | None:
+    """Swap the day, or give way and try again; None where it was stopped meanwhile."""
+
+    def attempt() -> SwappedDay:
+        try:
+            return put()
+        except OperationalError:
+            connection.rollback()
+            raise
+
+    retrying = Retrying(
+        retry=retry_if_exception(_is_locked_out),
+        wait=wait_random(1, 3),
+        stop=stop_when_event_set(stop) | stop_after_delay(patience_s),
+        sleep=sleep_using_event(stop),
+        before_sleep=_tell,
+        reraise=True,
+    )
+    try:
+        return retrying(attempt)
+    except OperationalError as error:
+        if not _is_locked_out(error):
+            raise
+        if stop.is_set():
+            return None
+        raise ShadowError(
+            f"Another session has held the table for minutes, so {day} and what follows were not swapped:"
+            " end it (pg_stat_activity shows the transactions that are open), and swap again."
+        ) from error
+
+
+def _is_locked_out(error: BaseException) -> bool:
+    return isinstance(error, OperationalError) and isinstance(
+        error.orig, LockNotAvailable | DeadlockDetected
+    )
+
+
+def _tell(state: RetryCallState) -> None:
+    if state.attempt_number == 1:
+        log.get("swap").warning("Another session holds the table; trying again until it lets go")
