@@ -14,11 +14,13 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from infamous import schema
 from infamous import up as ups
 from infamous.children import ChildFailed
-from infamous.commands import again, look, proof, run
+from infamous.commands import again, archive, look, proof, run
 from infamous.embedded import servers
 from infamous.house import end
 from infamous.prove import run as proofs
 from jobs import replay as replays
+from jobs.manifest import Damaged
+from jobs.shelf import ShelfError
 from pipeline import stream
 from pipeline.patience import first_line
 from pipeline.settings import SettingsError
@@ -34,6 +36,7 @@ app = typer.Typer(
 )
 for group in (run, look, again, proof):
     app.add_typer(group.app)
+app.add_typer(archive.app, name="archive", help="What passed on the stream, kept as Parquet.")
 
 
 def main() -> None:
@@ -52,6 +55,9 @@ def main() -> None:
         BadState,
         proofs.Interrupted,
         replays.NobodyReads,
+        replays.BrokenOff,
+        Damaged,
+        ShelfError,
     ) as error:
         end(str(error))
     except ProgrammingError as error:
