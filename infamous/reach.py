@@ -1,4 +1,4 @@
-"""Reach: how far back stream and archive go flows in, a sentence for whoever asked for more flows out. Pure."""
+"""Reach: how far back stream and archive go flows in, a sentence for who asked for more flows out. Pure."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ class Reach:
     stream: tuple[int, int] | None
     # Whether anything was ever removed from the stream.
     is_trimmed: bool
-    # When the first and the last event in the archive happened; None where there is none, or nobody asked.
+    # When the first and the last event in the archive happened; None where nothing is, or nobody asked.
     archive: tuple[datetime, datetime] | None
 
 
 def note(reach: Reach, from_ms: int, *, is_empty: bool) -> str | None:
     """What is there, where nothing was found, or where what was asked for begins before it."""
     if is_empty:
-        return f"Nothing of that span is there: {_stream(reach)}; {_archive(reach)}."
-    if reach.is_of_archive:
-        if reach.archive is not None and datetime_of(max(from_ms, 0)) < reach.archive[0]:
-            return f"The archive reaches back to {_written(reach.archive[0])}."
-    elif reach.stream is not None and reach.is_trimmed and from_ms < reach.stream[0]:
+        return f"There was nothing to send: {_stream(reach)}; {_archive(reach)}."
+    if reach.stream is None or reach.is_of_archive or not reach.is_trimmed:
+        return None
+    if from_ms < reach.stream[0]:
         return (
             f"The stream reaches back to {_moment(reach.stream[0])}: what was added before is in the archive,"
             " where there is one (--source archive)."

@@ -145,9 +145,9 @@ def read(
 ) -> Iterator[list[Event]]:
     """The events that happened in a span of Unix milliseconds, both ends included, some thousand at once.
 
-    ``player`` and ``action`` choose some of them; ``found`` are the manifests, where they were read. Before
-    the first event is handed out, every file that is needed is looked at: raises Damaged where one is not what
-    was written, and ShelfError.
+    ``player`` and ``action`` choose some of them; ``found`` are the manifests, where they were read. Every
+    file that is needed is looked at before the first event is handed out: raises Damaged where one is not
+    what was written, and ShelfError.
     """
     files = wanted(manifests(shelf) if found is None else found, from_ms, to_ms)
     for file in files:

@@ -525,8 +525,15 @@ class Stream:
 
         It begins at the stream's beginning.
         """
-        self._make_group()
-        return _text(self._own(self.client.xinfo_groups(self.key))["last-delivered-id"])
+        # Looked for first: a server that is full refuses to make a group, though it be there.
+        try:
+            group = self._own(self.client.xinfo_groups(self.key))
+        except (GroupLost, redis.ResponseError) as error:
+            if isinstance(error, redis.ResponseError) and not _is_key_lost(error):
+                raise
+            self._make_group()
+            group = self._own(self.client.xinfo_groups(self.key))
+        return _text(group["last-delivered-id"])
 
     def move_bookmark(self, entry_id: str, passed: int) -> None:
         """Say that this group has come to this entry, and passed so many since the bookmark.

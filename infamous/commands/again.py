@@ -125,11 +125,10 @@ def _from_archive(
 
 
 def _reach(house: House, origin: Source, *, is_empty: bool) -> Reach:
-    """What there is to be sent again; of the archive only where it is asked for or may help."""
+    """What there is to be sent again; of the archive, only where nothing was found."""
     kept: tuple[datetime, datetime] | None = None
-    is_asked = is_empty or origin is Source.ARCHIVE
-    if is_asked and house.config.archive is not None:
-        from jobs import archive as archives  # noqa: PLC0415
+    if is_empty and house.config.archive is not None:
+        from jobs import archive as archives  # noqa: PLC0415  # it takes 60 MB
 
         kept = archives.span(archives.manifests(shelf_of(house.config)))
     state, ids = house.source.state(exact=False), house.source.span()

@@ -32,7 +32,9 @@ JOBS: Final[dict[Point, tuple[str, ...]]] = {
     "in_release": ("release",),
     "in_rollup": ("rollup", "--hours", "2"),
 }
-CONSUMER_POINTS: Final = tuple(point for point in POINTS if point not in JOBS)
+# Killed in tests/integration/test_archive.py.
+ELSEWHERE: Final[frozenset[Point]] = frozenset({"in_archive", "in_rewrite"})
+CONSUMER_POINTS: Final = tuple(point for point in POINTS if point not in {*JOBS, *ELSEWHERE})
 # Points behind the first COMMIT; whoever dies before it leaves nothing in any table.
 COMMITTED: Final = frozenset({"after_commit", "after_ack"})
 
