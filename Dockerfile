@@ -58,6 +58,8 @@ CMD ["jupyter", "lab"]
 
 FROM base AS service
 COPY --from=packages /opt/venv /opt/venv
+# A volume that is mounted there is the user's from its first use.
+RUN install -d -o infamous -g infamous /archive
 COPY --from=code /app /app
 USER 10001:10001
 CMD ["infamous", "--help"]

@@ -14,13 +14,15 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from infamous import schema
 from infamous import up as ups
 from infamous.children import ChildFailed
-from infamous.commands import again, forget, look, proof, retention, run, shadow
+from infamous.commands import again, archive, forget, look, proof, retention, run, shadow
 from infamous.embedded import servers
 from infamous.house import end
 from infamous.prove import run as proofs
 from infamous.shadow import ShadowError
 from jobs import replay as replays
+from jobs.manifest import Damaged
 from jobs.owner import NotTheOwner
+from jobs.shelf import ShelfError
 from pipeline import stream
 from pipeline.patience import first_line
 from pipeline.settings import SettingsError
@@ -36,6 +38,7 @@ app = typer.Typer(
 )
 for group in (run, look, again, shadow, retention, forget, proof):
     app.add_typer(group.app)
+app.add_typer(archive.app, name="archive", help="What passed on the stream, kept as Parquet.")
 
 
 def main() -> None:
@@ -56,6 +59,9 @@ def main() -> None:
         replays.NobodyReads,
         NotTheOwner,
         ShadowError,
+        replays.BrokenOff,
+        Damaged,
+        ShelfError,
     ) as error:
         end(str(error))
     except ProgrammingError as error:

@@ -99,10 +99,12 @@ def _is_unused(home: Path) -> bool:
     return not home.exists() or (home.is_dir() and not (home / "embedded.json").exists())
 
 
-def export(found: servers.Servers) -> None:
-    """Let a part that reads its own settings find the servers that were found."""
+def export(found: servers.Servers, archive: str | None = None) -> None:
+    """Let a part that reads its own settings find the servers that were found, and the archive."""
     os.environ["DATABASE_URL"] = found.database_url
     os.environ["REDIS_URL"] = found.redis_url
+    if archive is not None:
+        os.environ["ARCHIVE_URL"] = archive
 
 
 def print_json(value: Any) -> None:

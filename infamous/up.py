@@ -157,6 +157,8 @@ class Run:
         }
         if self.config.rq_redis_url:
             environment["RQ_REDIS_URL"] = self.config.rq_redis_url
+        if self.config.archive:
+            environment["ARCHIVE_URL"] = self.config.archive
         port, alive = self.config.metrics_port, self.config.liveness_file
         if port:
             environment["METRICS_PORT"] = str(port + number)

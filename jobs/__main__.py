@@ -85,15 +85,29 @@ def replay(
     with _house() as house, _redis(house) as source:
         now_ms = _now_ms(source)
         done = replays.replay(
-            source, now_ms - int(since_s * 1000), now_ms - int(until_s * 1000), stop=house.stop
+            source,
+            now_ms - int(since_s * 1000),
+            now_ms - int(until_s * 1000),
+            retention_days=house.config.retention_days,
+            stop=house.stop,
         )
     _tell(done, replayed(done), as_json=as_json)
 
 
 def replayed(done: replays.Replayed) -> str:
     """What a replay did, in a sentence."""
+    left_out = [
+        f"{count:,} {what}"
+        for count, what in (
+            (done.foreign, "foreign entries"),
+            (done.refused, "that are no events"),
+            (done.too_old, "events older than RETENTION_DAYS"),
+        )
+        if count
+    ]
+    left = f"; left out: {', '.join(left_out)}" if left_out else ""
     return (
-        f"Sent {done.entries:,} entries again; {done.foreign:,} foreign ones were left alone"
+        f"Sent {done.entries:,} entries again, with {done.events:,} events in them{left}"
         f"{_ending(is_complete=done.is_complete)}"
     )
 
@@ -189,7 +203,7 @@ def _house(*, has_signals: bool = True) -> Iterator[House]:
         raise SystemExit(_fail(str(error), code=2)) from None
     except Stopped:
         raise SystemExit(0) from None
-    except replays.NobodyReads as error:
+    except (replays.NobodyReads, replays.BrokenOff) as error:
         raise SystemExit(_fail(str(error))) from None
 
 

@@ -16,8 +16,10 @@ from sqlalchemy import Engine, create_engine, pool, text
 
 from jobs import retention as retentions
 from jobs import rollup as rollups
+from jobs import tombstones
 from jobs import trim as trims
 from jobs.progress import in_meta
+from jobs.shelf import Shelf
 from pipeline import partitions, settings, stream
 from pipeline.settings import SettingsError
 from pipeline.stream import Stream
@@ -27,6 +29,8 @@ SHORTEST_KEEP_S: Final = 3600.0
 SHORTEST_QUESTION_S: Final = 60.0
 # Of Redis' memory. From here to where it refuses events, a trim a minute has time to come.
 MOST_MEMORY: Final = 0.5
+LONGEST_WAIT_S: Final = 86_400.0
+MOST_ARCHIVING_S: Final = 120.0
 
 
 # The newest hour that was rolled up, and the first event.
@@ -89,6 +93,40 @@ def drop_old_partitions() -> dict[str, Any]:
     return {"dropped": done.partitions, "rows": done.rows, "postponed": done.postponed}
 
 
+def archive_stream(wait_s: float = 0.0) -> dict[str, Any]:
+    """What passed on the stream since the last time into the archive, where there is one.
+
+    Less than a full batch is left until its first entry is ``wait_s`` old. What takes longer than some
+    minutes is left to the next turn: other jobs wait.
+    """
+    _require(
+        0 <= wait_s <= LONGEST_WAIT_S, f"wait_s must be 0 to {LONGEST_WAIT_S:g}, not {wait_s}."
+    )
+    config = settings.load()
+    if config.archive is None:
+        return {}
+    # Here: it takes 60 MB, which a worker that keeps no archive does without.
+    from jobs import archiver  # noqa: PLC0415
+
+    if config.redis_url is None:
+        raise SettingsError("REDIS_URL must name a server: set it.")
+    with _engine().connect() as connection:
+        is_forgotten = tombstones.read(connection)
+    source = Stream(stream.connect(config.redis_url), group=stream.ARCHIVE_GROUP)
+    with closing(source.client):
+        return asdict(
+            archiver.archive(
+                source,
+                Shelf(config.archive),
+                retention_days=config.retention_days,
+                is_forgotten=is_forgotten,
+                wait_s=wait_s,
+                at_most_s=MOST_ARCHIVING_S,
+                tell=in_meta(),
+            )
+        )
+
+
 def end_long_questions(at_most_s: float) -> dict[str, int]:
     """Sessions of dashboards and notebooks whose transaction is older than this.
 
@@ -108,6 +146,7 @@ ALL: Final[tuple[Callable[..., Any], ...]] = (
     make_partitions,
     roll_up,
     trim_stream,
+    archive_stream,
     end_long_questions,
     drop_old_partitions,
 )

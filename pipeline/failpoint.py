@@ -27,6 +27,8 @@ Point = Literal[
     "in_retention",
     "in_shadow",
     "in_swap",
+    "in_archive",
+    "in_rewrite",
 ]
 POINTS: Final[tuple[Point, ...]] = get_args(Point)
 

@@ -91,6 +91,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.migrator_database_url or self.database_url
 
     @property
+    def archive(self) -> str | None:
+        """Where the archive is kept: where it was said, else beside an embedded Redis, else nowhere."""
+        if self.archive_url is None and self.redis_url is None:
+            return str(self.home / "archive")
+        return self.archive_url
+
+    @property
     def home(self) -> Path:
         """The data folder of the embedded servers, absolute."""
         return Path(self.infamous_home).expanduser().resolve()

@@ -28,6 +28,8 @@ STREAM: Final = "game-events"
 PLAYERS: Final = "{game-events}:players"
 PRODUCER: Final = "{game-events}:producer"
 GROUP: Final = "postgres"
+# The archive's place on the stream: it keeps a bookmark, and reads by range.
+ARCHIVE_GROUP: Final = "archive"
 
 # Where a walk through the pending list begins, and what Redis answers when it is at the end.
 FIRST: Final = b"0-0"
@@ -307,6 +309,13 @@ class Stream:
 
     def ensure_group(self) -> bool:
         """Create the group at the stream's beginning if it is missing; says whether it did."""
+        if not self._make_group():
+            return False
+        with suppress(redis.RedisError):  # without it a loss is a suspicion until all was delivered
+            self.client.set(self._vouched_key, _run_id(self.client))
+        return True
+
+    def _make_group(self) -> bool:
         try:
             try:
                 # What left the stream before there was a group is not missed by it.
@@ -319,8 +328,6 @@ class Stream:
             if _words(error).startswith("BUSYGROUP"):
                 return False
             raise
-        with suppress(redis.RedisError):  # without it a loss is a suspicion until all was delivered
-            self.client.set(self._vouched_key, _run_id(self.client))
         return True
 
     def _create_group(self, entries_read: int | None) -> None:
@@ -442,7 +449,9 @@ class Stream:
         was_right = self._own(groups)["entries-read"] == info["entries-added"]
         return Counted.BY_ANOTHER if was_right else Counted.BY_US
 
-    def _set_count(self, client: redis.Redis, last_delivered: bytes, entries_read: int) -> None:
+    def _set_count(
+        self, client: redis.Redis, last_delivered: bytes | str, entries_read: int
+    ) -> None:
         client.execute_command(  # type: ignore[no-untyped-call]
             "XGROUP", "SETID", self.key, self.group, last_delivered, "ENTRIESREAD", entries_read
         )
@@ -544,6 +553,55 @@ class Stream:
             and one["idle"] >= factor * claim_after_s * 1000
         ]
 
+    # --- a group that keeps a bookmark: nothing is pending in it, and a trim keeps what is behind it
+
+    def bookmark(self) -> str:
+        """The id of the entry up to which this group has come; the group is made where it is missing.
+
+        It begins at the stream's beginning.
+        """
+        # Looked for first: a server that is full refuses to make a group, though it be there.
+        try:
+            group = self._own(self.client.xinfo_groups(self.key))
+        except (GroupLost, redis.ResponseError) as error:
+            if isinstance(error, redis.ResponseError) and not _is_key_lost(error):
+                raise
+            self._make_group()
+            group = self._own(self.client.xinfo_groups(self.key))
+        return _text(group["last-delivered-id"])
+
+    def move_bookmark(self, entry_id: str, passed: int) -> None:
+        """Say that this group has come to this entry, and passed so many since the bookmark.
+
+        Never back. Two at once may still set it back, by as much as one of them was behind: whoever goes by
+        a bookmark must take what it has done already for done. Raises GroupLost.
+        """
+        try:
+            info = self.client.xinfo_stream(self.key)
+            group = self._own(self.client.xinfo_groups(self.key))
+            if _order(entry_id) <= _order(_text(group["last-delivered-id"])):
+                return
+            added, read = info.get("entries-added"), group.get("entries-read")
+            if _text(info["last-generated-id"]) == entry_id and added is not None:
+                self._set_count(self.client, entry_id, int(added))
+            elif read is not None:
+                self._set_count(self.client, entry_id, int(read) + passed)
+            else:  # a server before 7, or one that has lost count
+                self._run("XGROUP", "SETID", self.key, self.group, entry_id)
+        except redis.ResponseError as error:
+            if _is_group_lost(error) or _is_key_lost(error):
+                raise GroupLost from error
+            raise
+
+    def drop_group(self) -> bool:
+        """Forget the group and what it has read, so that no trim waits for it; says whether there was one."""
+        try:
+            return bool(self.client.xgroup_destroy(self.key, self.group))
+        except redis.ResponseError as error:
+            if _is_key_lost(error) or "requires the key to exist" in _words(error):
+                return False
+            raise
+
     # --- those who go back in time, and those who cut it off
 
     def walk(
@@ -555,12 +613,23 @@ class Stream:
         Ends at the last entry that is there when it begins, so whoever appends what it yields does not
         go on for ever.
         """
-        newest = self._run("XREVRANGE", self.key, "+", "-", "COUNT", 1)
-        if not newest:
+        span = self.span()
+        if span is None:
             return
-        last = min(_order(_text(newest[0][0])), (to_ms, _MAX_NUMBER))
+        last = min(_order(span[1]), (to_ms, _MAX_NUMBER))
         for page in self._pages(str(max(from_ms, 0)), "{}-{}".format(*last), count):
             yield _entries(page)
+
+    def walk_on(self, after: str, to: str, *, count: int = _PAGE_ENTRIES) -> Iterator[list[Entry]]:
+        """The same for what was added after an entry, up to another, which is included."""
+        for page in self._pages(f"({after}", to, count):
+            yield _entries(page)
+
+    def span(self) -> tuple[str, str] | None:
+        """The ids of the first and the last entry that are there; None where there are none."""
+        first = self._run("XRANGE", self.key, "-", "+", "COUNT", 1)
+        last = self._run("XREVRANGE", self.key, "+", "-", "COUNT", 1)
+        return (_text(first[0][0]), _text(last[0][0])) if first and last else None
 
     def _pages(self, start: str, end: str, count: int) -> Iterator[Sequence[Any]]:
         """Entries as Redis answers them, up to ``count`` at once, or about as many as fill a page."""

@@ -130,6 +130,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "LOG_LEVEL",
         "LOG_FORMAT",
         "RETENTION_DAYS",
+        "ARCHIVE_URL",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("INFAMOUS_HOME", str(tmp_path / "home"))

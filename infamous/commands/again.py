@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict
+from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 import jobs.__main__
-from infamous import house
+from infamous import house, progress, reach
+from infamous.commands.archive import shelf_of
 from infamous.commands.moments import FOR_EVER_MS, moment_ms
-from infamous.house import AsJson, end, joined, print_json
+from infamous.house import AsJson, House, end, joined, print_json
+from infamous.reach import Reach
 from jobs import replay as replays
+from jobs.manifest import order
+from jobs.progress import Progress
+from jobs.replay import Replayed
+from jobs.sift import Chosen
+from pipeline.event import ACTIONS
 from pipeline.stop import on_signals
 
 app = house.commands()
+
+
+class Source(StrEnum):
+    """Where the past is taken from."""
+
+    STREAM = "stream"
+    ARCHIVE = "archive"
+
+
+def _action(text: str) -> str:
+    if text not in ACTIONS:
+        raise typer.BadParameter(f"{text} is no action: name one of {', '.join(ACTIONS)}.")
+    return text
 
 
 @app.command()
@@ -35,16 +58,83 @@ def replay(
             "--to", parser=moment_ms, metavar="TIME", help="The last; else all that is there."
         ),
     ] = None,
+    player: Annotated[str | None, typer.Option(help="Only this player's events.")] = None,
+    action: Annotated[
+        str | None, typer.Option(parser=_action, metavar="ACTION", help="Only events of this kind.")
+    ] = None,
+    origin: Annotated[
+        Source,
+        typer.Option(
+            "--source",
+            help="The stream, by when an entry was added to it; or the archive, by when an event happened.",
+        ),
+    ] = Source.STREAM,
     as_json: AsJson = False,
 ) -> None:
-    """Send what was put on the stream in a span of time again; what is stored already stays as it is."""
+    """Send the events of a span of time again; what is stored already stays as it is."""
     # Not this machine's now: the times are Redis', whose clock may be ahead.
     to_ms = FOR_EVER_MS if to_ms is None else to_ms
     if from_ms > to_ms:
         end("--from is later than --to: give the earlier time first.", code=2)
+    chosen = Chosen(player, action)
     with joined(must_exist=True) as house, on_signals() as stop:
-        done = replays.replay(house.source, from_ms, to_ms, stop=stop)
+        with progress.shown("Sending again") as tell:
+            if origin is Source.ARCHIVE:
+                done = _from_archive(house, from_ms, to_ms, chosen, stop, tell)
+            else:
+                done = replays.replay(
+                    house.source,
+                    from_ms,
+                    to_ms,
+                    chosen=chosen,
+                    retention_days=house.config.retention_days,
+                    stop=stop,
+                    tell=tell,
+                )
+        is_empty = not done.entries
+        note = reach.note(_reach(house, origin, is_empty=is_empty), from_ms, is_empty=is_empty)
     if as_json:
-        print_json(asdict(done))
+        print_json(asdict(done) | {"note": note})
     else:
-        print(jobs.__main__.replayed(done))
+        print(" ".join(filter(None, (jobs.__main__.replayed(done), note))))
+
+
+def _from_archive(
+    house: House,
+    from_ms: int,
+    to_ms: int,
+    chosen: Chosen,
+    stop: threading.Event,
+    tell: Progress,
+) -> Replayed:
+    from jobs import archive as archives  # noqa: PLC0415  # it takes 60 MB
+
+    shelf = shelf_of(house.config)
+    found = archives.manifests(shelf)
+    rows = sum(file.rows for file in archives.wanted(found, from_ms, to_ms))
+    return replays.replay_events(
+        house.source,
+        archives.read(
+            shelf, from_ms, to_ms, player=chosen.player, action=chosen.action, found=found
+        ),
+        retention_days=house.config.retention_days,
+        stop=stop,
+        tell=tell,
+        total=rows if chosen.is_all else None,
+    )
+
+
+def _reach(house: House, origin: Source, *, is_empty: bool) -> Reach:
+    """What there is to be sent again; of the archive, only where nothing was found."""
+    kept: tuple[datetime, datetime] | None = None
+    if is_empty and house.config.archive is not None:
+        from jobs import archive as archives  # noqa: PLC0415  # it takes 60 MB
+
+        kept = archives.span(archives.manifests(shelf_of(house.config)))
+    state, ids = house.source.state(exact=False), house.source.span()
+    return Reach(
+        is_of_archive=origin is Source.ARCHIVE,
+        stream=None if ids is None else (order(ids[0])[0], order(ids[1])[0]),
+        is_trimmed=state.added is None or state.added > state.entries,
+        archive=kept,
+    )

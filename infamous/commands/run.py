@@ -111,7 +111,7 @@ def consume(*, metrics_port: MetricsPort = None) -> None:
 def worker() -> None:
     """Run the jobs that wait on RQ's queue until stopped. Start as many as you like."""
     with stoppable(), joined() as house:
-        export(house.servers)
+        export(house.servers, house.config.archive)
         jobs.__main__.work()
 
 

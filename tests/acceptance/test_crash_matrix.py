@@ -33,7 +33,9 @@ JOBS: Final[dict[Point, tuple[str, ...]]] = {
     "in_rollup": ("rollup", "--hours", "2"),
 }
 # Those are passed by what has a test of its own, beside what else it does.
-ELSEWHERE: Final[frozenset[Point]] = frozenset({"in_retention", "in_shadow", "in_swap"})
+ELSEWHERE: Final[frozenset[Point]] = frozenset(
+    {"in_archive", "in_forget", "in_retention", "in_rewrite", "in_shadow", "in_swap"}
+)
 CONSUMER_POINTS: Final = tuple(point for point in POINTS if point not in JOBS.keys() | ELSEWHERE)
 # Points behind the first COMMIT; whoever dies before it leaves nothing in any table.
 COMMITTED: Final = frozenset({"after_commit", "after_ack"})

@@ -21,9 +21,11 @@ from sqlalchemy import create_engine, pool, text
 from consumer.load import Loader
 from jobs import rollup as rollups
 from jobs.release import Released, release
-from jobs.replay import NobodyReads, Replayed, replay
+from jobs.replay import BrokenOff, NobodyReads, Replayed, replay, replay_events
 from jobs.rollup import RolledUp, rollup
+from jobs.sift import Chosen
 from pipeline import failpoint
+from pipeline.entry import packed_up
 from pipeline.event import Event, Reason, encode
 from tests.conftest import World
 from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
@@ -96,7 +98,7 @@ def test_a_replay_over_live_events_adds_no_row(world: World) -> None:
         until(lambda: is_drained(world), "the events to be stored")
         for times in (2, 4):  # the second run replays what the first one added, too
             done = replay(world.source, 0, now_ms(), chunk=30, most_unread=0)
-            assert done == Replayed(100 * times, 0, is_complete=True)
+            assert done == Replayed(100 * times, 0, is_complete=True, events=100 * times)
             assert added(world) == 200 * times
             until(lambda: is_drained(world), "the replay to be stored")
     assert world.count("game_events") == 200
@@ -161,7 +163,7 @@ def test_a_replay_goes_on_when_the_backlog_is_read(world: World) -> None:
     until(lambda: added(world) == 50, "the replay to fill the room there is")
     settle(world)
     thread.join(10)
-    assert done == [Replayed(40, 0, is_complete=True)]
+    assert done == [Replayed(40, 0, is_complete=True, events=40)]
     assert added(world) == 80
 
 
@@ -186,11 +188,168 @@ def test_a_replay_killed_in_the_middle_is_run_again(world: World, job: Job) -> N
     begun = added(world)
     assert 1200 < begun < 2400
     again = job("replay", "--since", "3600", "--json")
-    assert json.loads(again.stdout) == {"entries": begun, "foreign": 0, "is_complete": True}
+    told = json.loads(again.stdout)
+    assert (told["entries"], told["events"], told["is_complete"]) == (begun, begun, True)
     settle(world)
     assert added(world) == 2 * begun
     assert world.count("game_events") == 1200
     assert world.count("quarantined_events") == 0
+
+
+def test_a_replay_of_a_players_deeds(world: World) -> None:
+    """Only what was asked for is sent again, arrays as arrays of it, and only that comes back."""
+    events = recent(300)
+    world.source.append_entries(packed_up(encoded(events), 100))
+    world.source.append([b"bad"])
+    settle(world)
+    query = "select player, action from game_events order by id"
+    player, action = events[0].player, events[0].action
+    change(world, "delete from game_events")
+    done = replay(world.source, 0, now_ms(), chosen=Chosen(player, action))
+    wanted = [event for event in events if (event.player, event.action) == (player, action)]
+    assert (done.events, done.refused, done.entries) == (len(wanted), 1, 3)
+    settle(world)
+    assert rows(world, query) == [{"player": player, "action": action}] * len(wanted)
+    assert world.count("quarantined_events") == 1
+
+
+def test_what_retention_would_refuse_is_not_sent_again(world: World) -> None:
+    """It is stored, or was dropped with its partition: sent again, it would only be quarantined."""
+    day_ms = 86_400_000
+    old, new = recent(20, start_ms=now_ms() - 2 * day_ms), recent(20)
+    world.source.append(encoded(old))
+    world.source.append_entries(packed_up(encoded(old[:5] + new), 25))
+    done = replay(world.source, 0, now_ms(), retention_days=1)
+    assert (done.entries, done.events, done.too_old) == (1, 20, 25)
+    done = replay_events(world.source, [old, new], retention_days=1)
+    assert (done.entries, done.events, done.too_old) == (1, 20, 20)
+
+
+def test_a_replay_of_events_from_elsewhere(world: World) -> None:
+    """Twice over live events: packed into few entries, through the same door, without one more row."""
+    events = recent(1000)
+    told: list[tuple[int, int | None]] = []
+    world.source.append(encoded(events[:500]))
+    with working(world):
+        until(lambda: is_drained(world), "the events to be stored")
+        for _ in range(2):
+            told.clear()
+            done = replay_events(
+                world.source,
+                [events[:700], events[700:]],
+                chunk=300,
+                most_unread=0,
+                tell=lambda *at: told.append(at),
+                total=1000,
+            )
+            assert done == Replayed(10, 0, is_complete=True, events=1000)
+            assert told == [(300, 1000), (600, 1000), (700, 1000), (1000, 1000)]
+            until(lambda: is_drained(world), "the replay to be stored")
+    assert world.count("game_events") == 1000
+    assert world.count("quarantined_events") == 0
+
+
+def test_a_replay_leaves_room_for_live_events(world: World) -> None:
+    """Entries of a hundred events count for what they carry: with nobody reading, it stops soon."""
+    world.source.ensure_group()
+    events = chains(40_000, start_ms=now_ms() - 60_000)
+    with pytest.raises(NobodyReads):
+        replay_events(world.source, [events], patience_s=0.2)
+    assert 200 <= added(world) <= 250
+
+
+def test_a_redis_that_takes_no_more_breaks_a_replay_off(world: World) -> None:
+    """A sentence that says what to do; run again once there is room, it is complete."""
+    world.source.append(encoded(recent(100)))
+    world.client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(BrokenOff, match="run the replay again") as caught:
+            replay(world.source, 0, now_ms())
+        assert str(caught.value).startswith("Redis failed after 0 entries")
+        assert added(world) == 100
+    finally:
+        world.client.config_set("maxmemory", 0)
+    assert replay(world.source, 0, now_ms()).events == 100
+
+
+@pytest.fixture
+def infamous(world: World, tmp_path: Path) -> Job:
+    """``infamous replay`` with these arguments, and an archive."""
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        own = {"ARCHIVE_URL": str(tmp_path / "archive")}
+        return subprocess.run(
+            [sys.executable, "-m", "infamous", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **world.environment, **own, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
+
+
+def test_a_replay_from_the_archive_reaches_further_back(world: World, infamous: Job) -> None:
+    """The stream has forgotten, the table was emptied: the archive brings back every row as it was."""
+    events = recent(250)
+    world.source.append_entries(packed_up(encoded(events), 100))
+    settle(world)
+    query = "select id, ts, player, seq, karma_total, details from game_events order by id"
+    before = rows(world, query)
+    assert infamous("archive", "run").returncode == 0
+    world.client.xtrim(world.source.key, maxlen=0, approximate=False)
+    change(world, "truncate game_events")
+    gone = infamous("replay", "--from", "1h")
+    assert (gone.returncode, gone.stderr) == (0, "")
+    assert "There was nothing to send: the stream is empty; the archive holds events from" in (
+        gone.stdout
+    )
+    killed = infamous("replay", "--from", "1h", "--source", "archive", FAILPOINT="in_replay")
+    assert killed.returncode == -signal.SIGKILL
+    for _ in range(2):
+        done = infamous("replay", "--from", "1h", "--source", "archive", "--json")
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert (told["entries"], told["events"], told["note"]) == (3, 250, None)
+        settle(world)
+        assert rows(world, query) == before
+    assert world.count("quarantined_events") == 0
+    some = infamous("replay", "--from", "1h", "--source", "archive", "--player", events[0].player)
+    assert some.stdout.startswith("Sent 1 entries again, with ")
+    none = infamous("replay", "--from", "30d", "--to", "20d", "--source", "archive")
+    assert "There was nothing to send: the stream holds what was added from" in none.stdout
+    wrong = infamous("replay", "--from", "1h", "--action", "fly")
+    assert wrong.returncode == 2
+    assert "fly is no action" in wrong.stderr
+
+
+def test_a_replay_from_an_altered_archive_sends_nothing(
+    world: World, infamous: Job, tmp_path: Path
+) -> None:
+    """The sentence names the file, and not one event was sent."""
+    world.source.append(encoded(recent(50)))
+    assert infamous("archive", "run").returncode == 0
+    (path,) = (tmp_path / "archive" / "events").rglob("*.parquet")
+    path.write_bytes(path.read_bytes()[:-1])
+    ended = infamous("replay", "--from", "1h", "--source", "archive")
+    assert ended.returncode == 1
+    assert re.search(
+        rf"{path.name} of the archive does not match its manifest: .*\.$", ended.stderr
+    )
+    assert "Traceback" not in ended.stderr
+    assert added(world) == 50
+
+
+def test_a_replay_says_how_far_back_the_stream_reaches(world: World, infamous: Job) -> None:
+    """Part of what was asked for is gone: what is there is sent, and the rest is not passed over."""
+    world.source.append(encoded(recent(10)))
+    world.client.xtrim(world.source.key, maxlen=6, approximate=False)
+    settle(world)
+    done = infamous("replay", "--from", "2h")
+    assert done.stdout.startswith("Sent 6 entries again, with 6 events in them. The stream reaches")
+    assert "--source archive" in done.stdout
 
 
 # --- release
@@ -501,7 +660,7 @@ def test_a_trim_killed_in_the_middle_is_run_again(world: World, job: Job) -> Non
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("replay", "--since", "60"), "Sent 0 entries again; 0 foreign ones were left alone."),
+        (("replay", "--since", "60"), "Sent 0 entries again, with 0 events in them."),
         (("release",), "Released 0 entries; 0 foreign and 0 cut ones cannot be released."),
     ],
 )

@@ -20,16 +20,18 @@ import yaml
 from infamous import status, trace
 from infamous.embedded import binaries
 from jobs import schedule
+from jobs.archiver import archive
 from jobs.queue import queue
 from jobs.release import release
 from jobs.replay import replay
 from jobs.schedule import enqueue_due
+from jobs.shelf import Shelf
 from jobs.trim import trim
 from jobs.worker import worker
 from pipeline import stream
 from pipeline.event import encode
 from pipeline.pulse import Pulse
-from pipeline.stream import PLAYERS, PRODUCER, STREAM, Delivered, Stream
+from pipeline.stream import ARCHIVE_GROUP, PLAYERS, PRODUCER, STREAM, Delivered, Stream
 from tests.conftest import World
 from tests.integration.consuming import is_drained, now_ms, until, working
 from tests.unit.samples import chains
@@ -143,8 +145,10 @@ def test_a_consumer_can_do_its_work(world: World, as_user: Any) -> None:
     own.leave("own")
 
 
-def test_the_command_line_and_the_jobs_can_do_theirs(world: World, as_user: Any) -> None:
-    """Status, trace, replay, release and trim."""
+def test_the_command_line_and_the_jobs_can_do_theirs(
+    world: World, as_user: Any, tmp_path: Path
+) -> None:
+    """Status, trace, replay, release, trim, and the archive, until it is given up."""
     events = chains(50, start_ms=now_ms() - 60_000)
     began_ms = now_ms() - 1000
     world.source.append([*[encode(event) for event in events], b"bad"])
@@ -157,6 +161,10 @@ def test_the_command_line_and_the_jobs_can_do_theirs(world: World, as_user: Any)
         assert release(world.engine, operator).entries == 1
         until(lambda: is_drained(world), "the stream to drain")
     assert trim(operator, 0.0).entries > 0
+    kept = Stream(operator.client, group=ARCHIVE_GROUP)
+    assert archive(kept, Shelf(str(tmp_path / "archive")), retention_days=90).events > 0
+    assert kept.state().undelivered == 0
+    assert kept.drop_group()
 
 
 def test_rq_can_work(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +204,6 @@ NEVER = (
     ("COPY", STREAM, PLAYERS),
     ("DUMP", STREAM),
     ("RESTORE", PLAYERS, "0", "x"),
-    ("XGROUP", "DESTROY", STREAM, "postgres"),
     ("FLUSHALL",),
     ("FLUSHDB",),
     ("CONFIG", "SET", "maxmemory", "1"),
@@ -221,8 +228,11 @@ NOT_THEIRS = {
         ("XINFO", "STREAM", STREAM),
         ("XTRIM", STREAM, "MAXLEN", "0"),
         ("XACK", STREAM, "postgres", "1-1"),
+        ("XGROUP", "SETID", STREAM, "postgres", "0"),
+        ("XGROUP", "DESTROY", STREAM, "postgres"),
     ),
     "consumer": (
+        ("XGROUP", "DESTROY", STREAM, "postgres"),
         ("XTRIM", STREAM, "MAXLEN", "0"),
         ("XADD", STREAM, "*", "event", "x"),
         ("HSET", PLAYERS, "x", "y"),

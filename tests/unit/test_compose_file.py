@@ -83,12 +83,22 @@ def test_who_may_change_the_schema_is_named() -> None:
     }
 
 
+def test_the_archive_is_kept_in_a_volume() -> None:
+    """The worker writes it and the command line reads it: both find it in the same place, and nobody else."""
+    mounted = {n for n, s in SERVICES.items() if "archive:/archive" in s.get("volumes", ())}
+    assert mounted == {"worker", "infamous"}
+    assert {SERVICES[name]["environment"]["ARCHIVE_URL"] for name in mounted} == {"/archive"}
+    assert "archive" in FILE["volumes"]
+    made = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert "install -d -o infamous -g infamous /archive" in made
+
+
 def test_no_password_stands_in_the_file() -> None:
     """Values come from secrets; a setting that holds one names a file."""
     for name, service in SERVICES.items():
         for key, value in service.get("environment", {}).items():
             if re.search("PASSWORD|SECRET|TOKEN|_URL|_KEY", key):
-                is_address = key == "REDIS_URL" and "@" not in value
+                is_address = key in {"REDIS_URL", "ARCHIVE_URL"} and "@" not in value
                 assert key.endswith("_FILE") or is_address, (name, key)
     assert not re.search(r"://\w+:\w+@", TEXT)
 

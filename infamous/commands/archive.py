@@ -1,0 +1,133 @@
+"""What keeps the archive: write what is new, show what is there, check it, and give it up."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Final
+
+import typer
+
+from infamous import house, progress
+from infamous import up as ups
+from infamous.house import AsJson, House, joined, print_json
+from infamous.kept import Kept, kept_json, kept_table
+from jobs import tombstones
+from jobs.shelf import Shelf
+from pipeline import log, settings
+from pipeline.settings import Settings, SettingsError
+from pipeline.stop import on_signals
+from pipeline.stream import ARCHIVE_GROUP, Stream
+
+app = house.commands()
+
+_NONE: Final = (
+    "There is no archive: name a folder, or an address that fsspec knows, in ARCHIVE_URL."
+)
+
+
+def shelf_of(config: Settings) -> Shelf:
+    """Where the archive is kept. Raises SettingsError where there is none."""
+    if config.archive is None:
+        raise SettingsError(_NONE)
+    return Shelf(config.archive)
+
+
+def _bookmarked(house: House) -> Stream:
+    return Stream(house.source.client, key=house.source.key, group=ARCHIVE_GROUP)
+
+
+@app.command()
+def run(*, as_json: AsJson = False) -> None:
+    """Archive everything that is on the stream and is not archived yet."""
+    from jobs import archiver  # noqa: PLC0415  # it takes 60 MB
+
+    with joined(must_exist=True) as house, on_signals() as stop:
+        with house.engine.connect() as connection:
+            is_forgotten = tombstones.read(connection)
+        with progress.shown("Archiving entries") as tell:
+            done = archiver.archive(
+                _bookmarked(house),
+                shelf_of(house.config),
+                retention_days=house.config.retention_days,
+                is_forgotten=is_forgotten,
+                stop=stop,
+                tell=tell,
+            )
+    if as_json:
+        print_json(asdict(done))
+        return
+    known = f", {done.known:,} were there already" if done.known else ""
+    print(
+        f"Archived {done.events:,} events and {done.refused:,} that are none, of {done.entries:,} entries,"
+        f" in {done.files:,} files{known}"
+        f"{'.' if done.is_complete else '; it was stopped before the end.'}"
+    )
+
+
+@app.command(name="list")
+def list_(*, as_json: AsJson = False) -> None:
+    """Show what the archive holds, by day, and how far behind the stream it is."""
+    from jobs import archive as archives  # noqa: PLC0415  # it takes 60 MB
+
+    with joined(must_exist=True) as house:
+        shelf = shelf_of(house.config)
+        found = archives.manifests(shelf)
+        kept = Kept(
+            shelf.shown,
+            archives.days(found),
+            archives.span(found),
+            found[-1].last_entry if found else None,
+            _bookmarked(house).state(),
+        )
+    if as_json:
+        print_json(kept_json(kept))
+    else:
+        ups.console().print(kept_table(kept))
+
+
+@app.command()
+def verify(*, as_json: AsJson = False) -> None:
+    """Read every file of the archive and compare it with its manifest."""
+    from jobs import archive as archives  # noqa: PLC0415  # it takes 60 MB
+
+    config = settings.load()  # no server is needed
+    log.configure(config.log_format, config.log_level)
+    with progress.shown("Verifying files") as tell:
+        done = archives.verify(shelf_of(config), tell)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        for fault in done.faults:
+            print(fault)
+        for path in done.left_over:
+            print(
+                f"File {path} is in no manifest: a run that was killed left it, or is writing it now."
+            )
+        faults = f"{len(done.faults):,} faults" if done.faults else "no fault"
+        print(f"Looked at {done.files:,} files with {done.rows:,} rows: {faults}.")
+    raise SystemExit(1 if done.faults else 0)
+
+
+@app.command()
+def leave(
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; say what would be done.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Archive no more: the stream is trimmed without waiting for it. What was archived stays."""
+    with joined(must_exist=True) as house:
+        archive = _bookmarked(house)
+        state = archive.state()
+        did = state.group_exists if dry_run else archive.drop_group()
+    if as_json:
+        print_json({"left": did, "unarchived": state.undelivered if did else 0, "dry_run": dry_run})
+    elif not did:
+        print("The stream keeps nothing for an archive: nothing was changed.")
+    else:
+        would = "would not wait" if dry_run else "does not wait"
+        print(
+            f"The stream {would} for the archive any more; {state.undelivered:,} entries are not archived."
+            " Unset ARCHIVE_URL, or the next run takes it up again."
+        )

@@ -1,0 +1,328 @@
+"""The archiver: what was added to the stream flows in, files of the archive and their manifests flow out.
+
+A batch is a run of entries. Its files are written first, one a UTC day, then the manifest that names them,
+and only then does the bookmark on the stream move. Killed anywhere and run again, it goes on at the bookmark.
+What the archive holds already is left out: of events with one id the first is kept, as in the table. So a
+replay does not make the archive grow, nor does a group that was destroyed and begins at the beginning again.
+
+Several at once do no harm. A file's name says what is in it, so that nobody writes over another's; a batch's
+manifest is made by one of them, and the others remove what they wrote and go on from there.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import Any, Final
+
+import msgspec
+
+from jobs import archive as archives
+from jobs import manifest as names
+from jobs import parquet
+from jobs.archive import PARTITION
+from jobs.manifest import Damaged, File, Kind, Manifest
+from jobs.parquet import RefusedRow
+from jobs.progress import Progress, untold
+from jobs.shelf import Gone, Shelf
+from pipeline import failpoint, log
+from pipeline.entry import Entry, Form, split
+from pipeline.event import Event, Reason, Refused, Window, datetime_of, decode_all
+from pipeline.stream import GroupLost, Stream
+
+# A batch is full with about so many events, or bytes of them: what a worker has room for.
+MAX_EVENTS: Final = 200_000
+MAX_BYTES: Final = 64 * 1024 * 1024
+_NOT_OURS: Final = Refused(
+    Reason.NOT_AN_EVENT_ENTRY, "the entry has other fields than the one named event, or events"
+)
+
+
+@dataclass(frozen=True)
+class Archived:
+    """What a run did. ``known`` events were archived before, ``forgotten`` ones are of erased players."""
+
+    entries: int = 0
+    events: int = 0
+    refused: int = 0
+    known: int = 0
+    forgotten: int = 0
+    files: int = 0
+    # Whether it came to the entry that was the newest when it began.
+    is_complete: bool = True
+
+
+def nobody(_player: str) -> bool:
+    """No player was forgotten."""
+    return False
+
+
+def archive(
+    source: Stream,
+    shelf: Shelf,
+    *,
+    retention_days: int,
+    is_forgotten: Callable[[str], bool] = nobody,
+    wait_s: float = 0.0,
+    at_most_s: float | None = None,
+    max_events: int = MAX_EVENTS,
+    stop: threading.Event | None = None,
+    tell: Progress = untold,
+) -> Archived:
+    """Write what was added to the stream since the bookmark of ``source``'s group, and move the bookmark.
+
+    Ends with what is there when it begins. Less than a full batch is left until its first entry is ``wait_s``
+    old, so that there are few small files. After ``at_most_s`` no other batch is begun. ``tell`` is told
+    entries. Raises ShelfError, Damaged, and what redis-py raises; the next run goes on where this one ended.
+    """
+    shelf.tidy()
+    after, newest = source.bookmark(), source.span()
+    ends_s = None if at_most_s is None else time.monotonic() + at_most_s
+    total = source.state(exact=False).undelivered
+    known, done = _Known(shelf), Archived()
+    while newest is not None and (wait_s <= 0 or _is_due(source, after, newest[1], wait_s)):
+        if (stop is not None and stop.is_set()) or (
+            ends_s is not None and time.monotonic() >= ends_s
+        ):
+            return replace(done, is_complete=False)
+        batch = _read(source, after, newest[1], max_events, retention_days, is_forgotten)
+        if not batch.entry_ids:
+            break
+        files = _write(shelf, batch, known)
+        if files is None:  # another was first: what it wrote is known from now on
+            continue
+        try:
+            source.move_bookmark(batch.entry_ids[-1], len(batch.entry_ids))
+        except GroupLost:  # somebody wants no archive any more
+            return replace(done, is_complete=False)
+        after = batch.entry_ids[-1]
+        done = _sum(done, batch, files)
+        tell(done.entries, max(total, done.entries))
+    return done
+
+
+def _is_due(source: Stream, after: str, newest: str, wait_s: float) -> bool:
+    """Whether what waits is a full batch, or old enough."""
+    events = size_bytes = 0
+    for page in source.walk_on(after, newest):
+        if not events and names.order(page[0].id.decode())[0] <= _now_ms() - wait_s * 1000:
+            return True
+        events += len(page)
+        size_bytes += sum(len(entry.payload) for entry in page)
+        if events >= MAX_EVENTS or size_bytes >= MAX_BYTES:
+            return True
+    return False
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+# --- from entries to rows
+
+
+@dataclass
+class _Batch:
+    """A run of entries, looked through."""
+
+    entry_ids: list[str] = field(default_factory=list)
+    # Tables of events, one a page of entries.
+    events: list[Any] = field(default_factory=list)
+    refused: list[RefusedRow] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)
+    known: int = 0
+    forgotten: int = 0
+    size_bytes: int = 0
+
+    def take(
+        self, page: Sequence[Entry], window: Window, is_forgotten: Callable[[str], bool]
+    ) -> None:
+        """Add a page of entries."""
+        self.entry_ids += [entry.id.decode() for entry in page]
+        self.size_bytes += sum(len(entry.payload) for entry in page)
+        unpacked: list[Entry] = []
+        for entry in page:
+            if entry.form is Form.EVENT:
+                unpacked.append(entry)
+            elif entry.form is Form.FOREIGN:
+                self._refuse(entry, _NOT_OURS, is_forgotten)
+            else:
+                try:
+                    unpacked += [Entry(entry.id, payload) for payload in split(entry.payload)]
+                except Refused as refused:
+                    self._refuse(entry, refused, is_forgotten)
+        answers = decode_all([entry.payload for entry in unpacked], window)
+        players = {answer.player for answer in answers if not isinstance(answer, Refused)}
+        dropped = {player for player in players if is_forgotten(player)}
+        events: list[Event] = []
+        entry_ids: list[str] = []
+        for entry, answer in zip(unpacked, answers, strict=True):
+            if isinstance(answer, Refused):
+                self._refuse(entry, answer, is_forgotten)
+            elif answer.player in dropped:
+                self.forgotten += 1
+            elif answer.id.int in self.seen:
+                self.known += 1
+            else:
+                self.seen.add(answer.id.int)
+                events.append(answer)
+                entry_ids.append(entry.id.decode())
+        if events:
+            self.events.append(parquet.of_events(events, entry_ids))
+
+    def _refuse(self, entry: Entry, refused: Refused, is_forgotten: Callable[[str], bool]) -> None:
+        if _names_one(entry.payload, is_forgotten):
+            self.forgotten += 1
+            return
+        entry_id = entry.id.decode()
+        self.refused.append(
+            RefusedRow(
+                entry_id,
+                names.order(entry_id)[0],
+                entry.form.name.lower(),
+                refused.reason.value,
+                refused.detail,
+                entry.payload,
+            )
+        )
+
+
+class _Named(msgspec.Struct):
+    player: str
+
+
+_decode_named: Final = msgspec.json.Decoder(_Named).decode
+
+
+def _names_one(payload: bytes, is_forgotten: Callable[[str], bool]) -> bool:
+    """Whether what was refused says that it is of a forgotten player."""
+    try:
+        return is_forgotten(_decode_named(payload).player)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def _read(
+    source: Stream,
+    after: str,
+    newest: str,
+    max_events: int,
+    retention_days: int,
+    is_forgotten: Callable[[str], bool],
+) -> _Batch:
+    batch = _Batch()
+    for page in source.walk_on(after, newest):
+        # What was no older than retention when it came is an event, however late it is looked at.
+        came_ms = min(names.order(page[0].id.decode())[0], _now_ms())
+        window = Window(
+            Window.at(came_ms, retention_days).oldest_ms,
+            Window.at(_now_ms(), retention_days).newest_ms,
+        )
+        batch.take(page, window, is_forgotten)
+        is_full = len(batch.seen) + len(batch.refused) >= max_events
+        if is_full or batch.size_bytes >= MAX_BYTES:
+            break
+    return batch
+
+
+# --- from rows to files
+
+
+class _Known:
+    """What the archive holds already, as far as it was asked for."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._manifests: dict[str, Manifest] = {}
+
+    def fresh(self, kind: Kind, day: date, table: Any) -> Any:
+        """The rows of a day that are in no file of it."""
+        for file in self._near(kind, day, table):
+            columns = ["id"] if kind == "events" else ["entry_id", "payload"]
+            try:
+                there = archives.table_of(self._shelf, file, columns)
+            except Damaged as fault:
+                # That is `infamous archive verify`'s to say; a stream that nobody trims would be worse.
+                log.get("archive").warning("A file cannot be looked into", error=str(fault))
+                continue
+            table = parquet.without_known(table, there)
+            if not table.num_rows:
+                break
+        return table
+
+    def _near(self, kind: Kind, day: date, table: Any) -> Iterator[File]:
+        """The files that may hold some of these rows: ids are of a time, and so are few files."""
+        column = "id" if kind == "events" else "entry_id"
+        key: Callable[[str], Any] = str if kind == "events" else names.order
+        first, last = (key(one) for one in parquet.ends(table, column))
+        for path in self._shelf.names(names.file_folder(kind, day, PARTITION)):
+            file = self._file(path)
+            if file is not None and key(file.first_id) <= last and key(file.last_id) >= first:
+                yield file
+
+    def _file(self, path: str) -> File | None:
+        batch = names.batch_of(path)
+        if batch not in self._manifests:
+            at = names.path(PARTITION, batch)
+            try:
+                self._manifests[batch] = names.decoded(self._shelf.get(at), at)
+            except Gone:  # it is being written, or was left by a process that was killed
+                return None
+        return next((file for file in self._manifests[batch].files if file.path == path), None)
+
+
+def _write(shelf: Shelf, batch: _Batch, known: _Known) -> tuple[File, ...] | None:
+    """Write what is new of a batch; None where another wrote a batch of that name in this moment."""
+    rows: list[tuple[Kind, date, Any]] = [
+        ("events", day, parquet.sorted_by_id(table))
+        for day, table in parquet.by_day(parquet.together(batch.events))
+    ]
+    rows += [
+        ("refused", day, table) for day, table in parquet.by_day(parquet.of_refused(batch.refused))
+    ]
+    tables = [(kind, day, known.fresh(kind, day, table)) for kind, day, table in rows]
+    fresh_ids = {one for *_, table in tables for one in parquet.entry_ids(table)}
+    if not fresh_ids:
+        return ()
+    start = next(place for place, one in enumerate(batch.entry_ids) if one in fresh_ids)
+    name = _free_name(shelf, batch.entry_ids[start])
+    put = [archives.put_table(shelf, kind, day, name, table) for kind, day, table in tables]
+    files = tuple(file for file in put if file is not None)
+    failpoint.reached("in_archive")
+    made = Manifest(
+        partition=PARTITION,
+        first_entry=batch.entry_ids[start],
+        last_entry=batch.entry_ids[-1],
+        entries=len(batch.entry_ids) - start,
+        made_at=datetime_of(_now_ms()),
+        files=files,
+    )
+    is_ours = shelf.create(names.path(PARTITION, name), names.encoded(made))
+    failpoint.reached("in_archive")
+    # Ours where another was first; where we were, what a killed run left, which had seen less of the batch.
+    for file in files:
+        there = shelf.names(names.file_folder(file.kind, file.day, PARTITION))
+        archives.sweep(shelf, [path for path in there if names.batch_of(path) == name])
+    return files if is_ours else None
+
+
+def _free_name(shelf: Shelf, first_entry: str) -> str:
+    nth = 1
+    while shelf.exists(names.path(PARTITION, names.batch_name(first_entry, nth))):
+        nth += 1
+    return names.batch_name(first_entry, nth)
+
+
+def _sum(done: Archived, batch: _Batch, files: Sequence[File]) -> Archived:
+    events = sum(file.rows for file in files if file.kind == "events")
+    return Archived(
+        entries=done.entries + len(batch.entry_ids),
+        events=done.events + events,
+        refused=done.refused + sum(file.rows for file in files if file.kind == "refused"),
+        known=done.known + batch.known + len(batch.seen) - events,
+        forgotten=done.forgotten + batch.forgotten,
+        files=done.files + len(files),
+    )

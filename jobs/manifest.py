@@ -1,0 +1,141 @@
+"""The manifest: what was written of a batch flows in, the JSON text that makes it so flows out. Pure.
+
+A file belongs to the archive once a manifest names it. The names of both are made here.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from typing import Final, Literal
+
+import msgspec
+
+Kind = Literal["events", "refused"]
+
+_FILE: Final = re.compile(
+    r"(events|refused)/day=\d{4}-\d\d-\d\d/partition=\d+/[0-9.-]+-[0-9a-f]{8}\.parquet"
+)
+
+
+class Damaged(Exception):
+    """Something of the archive is not as it was written; the message is a sentence for people."""
+
+
+class File(msgspec.Struct, frozen=True):
+    """A Parquet file. Events have their own time and id, what was refused its entry's."""
+
+    path: str
+    kind: Kind
+    rows: int
+    bytes: int
+    sha256: str
+    first_ts: datetime
+    last_ts: datetime
+    first_id: str
+    last_id: str
+
+    @property
+    def day(self) -> date:
+        """The UTC day whose folder it is in."""
+        return date.fromisoformat(self.path.split("/")[1].removeprefix("day="))
+
+    def touches(self, from_ms: int, to_ms: int) -> bool:
+        """Whether it may hold something of a span of Unix milliseconds, both ends included."""
+        return ms_of(self.first_ts) <= to_ms and ms_of(self.last_ts) >= from_ms
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a run of entries of the stream became.
+
+    ``entries`` were read from ``first_entry`` to ``last_entry``, both included. Those that brought
+    nothing new have left no row.
+    """
+
+    partition: int
+    first_entry: str
+    last_entry: str
+    entries: int
+    made_at: datetime
+    files: tuple[File, ...]
+    version: Literal[1] = 1
+
+    def rows(self, kind: Kind) -> int:
+        """Rows of all files of a kind."""
+        return sum(file.rows for file in self.files if file.kind == kind)
+
+
+_decode: Final = msgspec.json.Decoder(Manifest).decode
+
+
+def encoded(manifest: Manifest) -> bytes:
+    """The text, for people too."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def decoded(text: bytes, path: str) -> Manifest:
+    """What stands in a manifest. Raises Damaged."""
+    try:
+        manifest = _decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise _altered(path) from None
+    # A file that is not in its place is none of ours, and may be anything.
+    if any(_FILE.fullmatch(file.path) is None for file in manifest.files):
+        raise _altered(path)
+    return manifest
+
+
+def _altered(path: str) -> Damaged:
+    return Damaged(
+        f"The manifest {path} of the archive was cut or altered: bring it back as it was, from a backup."
+    )
+
+
+def ms_of(moment: datetime) -> int:
+    """Unix milliseconds."""
+    return round(moment.timestamp() * 1000)
+
+
+def order(entry_id: str) -> tuple[int, int]:
+    """Where an entry stands on the stream; the first part is Unix milliseconds, where nobody chose it."""
+    ms, _, number = entry_id.partition("-")
+    return int(ms), int(number or 0)
+
+
+# --- names; in the order of the stream, as long as its ids are those of a clock
+
+
+def folder(partition: int) -> str:
+    """Where the manifests of a partition are."""
+    return f"manifests/partition={partition}"
+
+
+def path(partition: int, batch: str) -> str:
+    """The manifest of a batch."""
+    return f"{folder(partition)}/{batch}.json"
+
+
+def batch_name(first_entry: str, time: int) -> str:
+    """What a batch is called that begins with this entry, where an entry of the id does so the nth time.
+
+    A stream that began anew, or went on as its replica had it, gives ids a second time.
+    """
+    ms, number = order(first_entry)
+    name = f"{ms:013d}-{number:06d}"
+    return name if time == 1 else f"{name}.{time}"
+
+
+def file_folder(kind: Kind, day: date, partition: int) -> str:
+    """Where the files of a day are, for readers that know folders named so."""
+    return f"{kind}/day={day.isoformat()}/partition={partition}"
+
+
+def file_path(kind: Kind, day: date, partition: int, batch: str, sha256: str) -> str:
+    """A file's name says what is in it: two that differ never have the same."""
+    return f"{file_folder(kind, day, partition)}/{batch}-{sha256[:8]}.parquet"
+
+
+def batch_of(path: str) -> str:
+    """The batch that a file, or a manifest, belongs to."""
+    name = path.rpartition("/")[2]
+    return name.removesuffix(".json") if name.endswith(".json") else name.rpartition("-")[0]
