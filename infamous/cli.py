@@ -14,11 +14,13 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from infamous import schema
 from infamous import up as ups
 from infamous.children import ChildFailed
-from infamous.commands import again, look, proof, run
+from infamous.commands import again, imports, look, proof, quarantine, run
 from infamous.embedded import servers
 from infamous.house import end
 from infamous.prove import run as proofs
-from jobs import replay as replays
+from jobs import imports as importing
+from jobs import mapping, records, refusals, remedy, room
+from jobs import quarantine as quarantines
 from pipeline import stream
 from pipeline.patience import first_line
 from pipeline.settings import SettingsError
@@ -32,15 +34,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Infamous Game Analytics: game events from a Redis stream into Postgres.",
 )
-for group in (run, look, again, proof):
+for group in (run, look, again, imports, proof):
     app.add_typer(group.app)
+app.add_typer(
+    quarantine.app, name="quarantine", help="What was refused: look at it, fix it, release it."
+)
 
 
 def main() -> None:
     """Run the command; whatever is wrong is told in a sentence."""
     try:
         app()
-    except (SettingsError, history.BadDays) as error:
+    except (
+        SettingsError,
+        history.BadDays,
+        quarantines.BadKey,
+        remedy.BadExpression,
+        mapping.BadMapping,
+        refusals.NotAList,
+    ) as error:
         end(str(error), code=2)
     except (
         servers.ServerError,
@@ -51,7 +63,10 @@ def main() -> None:
         stream.Evicts,
         BadState,
         proofs.Interrupted,
-        replays.NobodyReads,
+        room.NobodyReads,
+        quarantines.NoSuchKey,
+        records.Unreadable,
+        importing.BeingImported,
     ) as error:
         end(str(error))
     except ProgrammingError as error:
@@ -60,6 +75,8 @@ def main() -> None:
         end(f"The tables cannot be used ({first_line(error.orig)}): run `infamous migrate`.")
     except DBAPIError as error:
         end(f"Postgres cannot be used: {first_line(error.orig)}.")
+    except redis.exceptions.OutOfMemoryError:
+        end("Redis is full: start consumers, or more of them, let them drain it, and run it again.")
     except redis.RedisError as error:
         end(f"Redis cannot be used: {first_line(error)}.")
     except BrokenPipeError:  # `infamous status | head`; what a shell reports of a killed writer

@@ -7,25 +7,18 @@ and what is missing is stored. Broken off anywhere, a replay may simply be run a
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass
 from typing import Final
 
+from jobs.room import PATIENCE_S, wait_for_room
 from pipeline import failpoint
 from pipeline.entry import Form
 from pipeline.stream import Stream
 
 # Live events come first: above so many entries that nobody has read yet, a replay waits ...
 MOST_UNREAD: Final = 5000
-# ... or as many as take so much, where they are large ...
+# ... or as many as take so much, where they are large.
 _MOST_UNREAD_BYTES: Final = 32 * 1024 * 1024
-# ... but not for ever: where nobody reads for so long, waiting longer helps nobody.
-PATIENCE_S: Final = 60.0
-_LOOK_EVERY_S: Final = 0.1
-
-
-class NobodyReads(Exception):
-    """The entries on the stream are not read, or not fast enough for a replay on top of them."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,7 @@ def replay(
     for entries in source.walk(from_ms=from_ms, to_ms=to_ms, count=chunk):
         size_bytes = sum(len(entry.payload) for entry in entries)
         room = min(most_unread, _MOST_UNREAD_BYTES * len(entries) // max(1, size_bytes))
-        _wait_for_room(source, room, patience_s, stop)
+        wait_for_room(source, room, patience_s, stop)
         if stop.is_set():
             return Replayed(sent, foreign, is_complete=False)
         ours = [(entry.form, entry.payload) for entry in entries if entry.form is not Form.FOREIGN]
@@ -67,19 +60,3 @@ def replay(
         foreign += len(entries) - len(ours)
         failpoint.reached("in_replay")
     return Replayed(sent, foreign, is_complete=True)
-
-
-def _wait_for_room(
-    source: Stream, most_unread: int, patience_s: float, stop: threading.Event
-) -> None:
-    """Wait until few enough entries are unread, or until stopped."""
-    deadline = time.monotonic() + patience_s
-    # The server's own count will do: one that is too high only makes this wait.
-    while (unread := source.state(exact=False).undelivered) > most_unread:
-        if time.monotonic() >= deadline:
-            raise NobodyReads(
-                f"{unread:,} entries have waited unread for {patience_s:g} s: start consumers, or more"
-                " of them, and run the replay again."
-            )
-        if stop.wait(_LOOK_EVERY_S):
-            return

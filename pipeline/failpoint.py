@@ -23,6 +23,8 @@ Point = Literal[
     "in_replay",
     "in_release",
     "in_rollup",
+    "in_fix",
+    "in_import",
 ]
 POINTS: Final[tuple[Point, ...]] = get_args(Point)
 

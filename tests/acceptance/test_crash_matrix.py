@@ -32,7 +32,11 @@ JOBS: Final[dict[Point, tuple[str, ...]]] = {
     "in_release": ("release",),
     "in_rollup": ("rollup", "--hours", "2"),
 }
-CONSUMER_POINTS: Final = tuple(point for point in POINTS if point not in JOBS)
+# Commands of a person at the terminal; those are killed in tests of their own.
+COMMANDS: Final[frozenset[Point]] = frozenset({"in_fix", "in_import"})
+CONSUMER_POINTS: Final = tuple(
+    point for point in POINTS if point not in JOBS and point not in COMMANDS
+)
 # Points behind the first COMMIT; whoever dies before it leaves nothing in any table.
 COMMITTED: Final = frozenset({"after_commit", "after_ack"})
 

@@ -21,8 +21,9 @@ from sqlalchemy import create_engine, pool, text
 from consumer.load import Loader
 from jobs import rollup as rollups
 from jobs.release import Released, release
-from jobs.replay import NobodyReads, Replayed, replay
+from jobs.replay import Replayed, replay
 from jobs.rollup import RolledUp, rollup
+from jobs.room import NobodyReads
 from pipeline import failpoint
 from pipeline.event import Event, Reason, encode
 from tests.conftest import World
