@@ -3,6 +3,7 @@ out. Pure. Whatever a sender wrote is shown as text that no terminal obeys."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,12 +19,13 @@ from jobs.crack import place
 from jobs.fix import THREW, Fixed, Trial
 from jobs.quarantine import Held
 from jobs.release import Foreseen, Released
-from jobs.verdict import Verdict
+from jobs.verdict import Verdict, parsed
 from pipeline.entry import Form
 from pipeline.event import Reason
 
 _KEY_DIGITS: Final = 12
 _DETAIL_CELLS: Final = 90
+_SHORT: Final = 100
 
 
 def key_shown(key: bytes) -> str:
@@ -38,18 +40,18 @@ def listed(reasons: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[str, 
     """A row a reason, and under it the samples of each."""
     if not reasons:
         return Text("The quarantine is empty.")
-    table = Table(box=box.SIMPLE, pad_edge=False)
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("reason", no_wrap=True)
     for name in ("waiting", "tried", "tries", "released"):
         table.add_column(name, justify="right")
-    table.add_column("first seen (UTC)", no_wrap=True)
-    table.add_column("last seen (UTC)", no_wrap=True)
+    table.add_column("first (UTC)", no_wrap=True)
+    table.add_column("last (UTC)", no_wrap=True)
     for row in reasons:
         table.add_row(
             Text(row["reason"]),
             *(f"{row[name]:,}" for name in ("waiting", "tried", "attempts", "released")),
             *(
-                f"{row[name].astimezone(UTC):%Y-%m-%d %H:%M}"
+                f"{row[name].astimezone(UTC):%m-%d %H:%M}"
                 for name in ("first_seen_at", "last_seen_at")
             ),
         )
@@ -130,7 +132,7 @@ class Exhibit:
         return "would be taken now"
 
 
-def shown(exhibit: Exhibit) -> Any:
+def shown(exhibit: Exhibit, columns: int) -> Any:
     """Two columns: what, and how it is; under them the bytes, with a caret where they break."""
     row = exhibit.row
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
@@ -151,7 +153,7 @@ def shown(exhibit: Exhibit) -> Any:
         ("breaks", "at no one place" if at is None else _place(row["raw"], at)),
     ):
         table.add_row(name, Text(words))
-    return Group(table, *(_line(line) for line in lines(row["raw"], at)))
+    return Group(table, *(_line(line) for line in lines(row["raw"], at, columns)))
 
 
 def shown_json(exhibit: Exhibit) -> dict[str, Any]:
@@ -185,10 +187,9 @@ def rehearsed(trials: Sequence[Trial], chosen: int) -> Any:
     for trial in trials:
         head = Text(f"{key_shown(trial.held.key)}  ", style="bold")
         parts.append(head.append(trial.held.reason))
-        made = b"" if trial.made is None else trial.made
-        before, after = difference(trial.held.raw, made)
-        parts.append(_line(f"  before  {before if trial.made is not None else _short(trial)}"))
-        if trial.made is not None:
+        before, after = _change(trial)
+        parts.append(_line(f"  before  {before}"))
+        if after is not None:
             parts.append(_line(f"  after   {after}"))
         style = "green" if trial.reason is None else "yellow"
         parts.append(_line(f"  now     {plain(_verdict(trial), 200)}", style=style))
@@ -257,8 +258,20 @@ def fixed_json(done: Fixed) -> dict[str, Any]:
     }
 
 
-def _short(trial: Trial) -> str:
-    return plain(trial.held.raw, 100)
+def _change(trial: Trial) -> tuple[str, str | None]:
+    """Before and after: of two objects the keys that differ, of other bytes the place."""
+    raw, made = trial.held.raw, trial.made
+    if made is None:
+        return plain(raw, _SHORT), None
+    old, new = parsed(raw), parsed(made)
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return difference(raw, made, _SHORT)
+    changed = [key for key in {**old, **new} if old.get(key, ...) != new.get(key, ...)]
+    before, after = (
+        json.dumps({key: value[key] for key in changed if key in value}, ensure_ascii=False)
+        for value in (old, new)
+    )
+    return plain(before, _SHORT), plain(after, _SHORT)
 
 
 def _verdict(trial: Trial) -> str:

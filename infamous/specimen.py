@@ -10,7 +10,8 @@ from rich.cells import cell_len
 # Of long bytes, so many before the place that matters, and as many after it.
 _REACH_BYTES: Final = 600
 _OFFSET_CELLS: Final = 9
-_WIDTH: Final = 96
+_LONGEST_CELLS: Final = 96
+_FEWEST_CELLS: Final = 8
 _BEFORE: Final = 30
 
 
@@ -23,15 +24,22 @@ def plain(text: str | bytes, most: int | None = None) -> str:
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"
 
 
-def lines(raw: bytes, at: int | None, width: int = _WIDTH) -> list[str]:
-    """Bytes by the line, each with the offset it begins at, and a caret under the place ``at``."""
+def lines(raw: bytes, at: int | None, columns: int) -> list[str]:
+    """Bytes by the line, each with the offset it begins at, and a caret under the place ``at``; for a
+    terminal of so many columns."""
+    width = max(_FEWEST_CELLS, min(_LONGEST_CELLS, columns - _OFFSET_CELLS - 1))
     start, end = _span(raw, at)
     drawn = [] if start == 0 else [f"{'':>{_OFFSET_CELLS}}… {start:,} bytes before"]
-    for row in _rows(raw, start, end, width):
+    rows = list(_rows(raw, start, end, width))
+    # Of a place within a character, the character.
+    mark = max(
+        (offset for row in rows for offset, _ in row if at is not None and offset <= at), default=-1
+    )
+    for row in rows:
         drawn.append(f"{row[0][0]:>{_OFFSET_CELLS - 2}}  {''.join(shown for _, shown in row)}")
-        before = [shown for offset, shown in row if at is not None and offset < at]
-        if any(offset == at for offset, _ in row):
-            drawn.append(" " * (_OFFSET_CELLS + cell_len("".join(before))) + "^")
+        if row[0][0] <= mark <= row[-1][0]:
+            before = "".join(shown for offset, shown in row if offset < mark)
+            drawn.append(" " * (_OFFSET_CELLS + cell_len(before)) + "^")
     if end < len(raw):
         drawn.append(f"{'':>{_OFFSET_CELLS}}… {len(raw) - end:,} bytes after")
     return drawn

@@ -242,7 +242,8 @@ def _parquet(path: Path) -> Iterator[Any]:
     import pyarrow.parquet as pq  # type: ignore[import-untyped]  # noqa: PLC0415
 
     try:
-        with path.open("rb") as file, pq.ParquetFile(file) as table:
+        # By the piece; else a row group, which may be the whole file, is read at once.
+        with pq.ParquetFile(path, buffer_size=_PIECE_BYTES, pre_buffer=False) as table:
             _once(path, list(table.schema_arrow.names))
             yield table
     except (pa.ArrowException, OSError) as error:

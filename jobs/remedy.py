@@ -44,8 +44,11 @@ class Threw(Exception):
 
     def __init__(self, error: BaseException | str) -> None:
         said = error if isinstance(error, str) else f"{type(error).__name__}: {first_line(error)}"
-        # It may quote the bytes.
-        super().__init__(said.encode("ascii", "backslashreplace").decode()[:_LONGEST])
+        # It may quote the bytes, and is shown on terminals.
+        safe = (
+            char if char.isprintable() else char.encode("unicode_escape").decode() for char in said
+        )
+        super().__init__("".join(safe)[:_LONGEST])
 
 
 def form_of(made: bytes) -> Form:

@@ -82,7 +82,8 @@ def show(
     if as_json:
         print_json(exhibits.shown_json(exhibit))
     else:
-        ups.console().print(exhibits.shown(exhibit))
+        console = ups.console()
+        console.print(exhibits.shown(exhibit, console.width))
 
 
 @app.command()
