@@ -25,7 +25,8 @@ from pipeline.event import Reason
 
 _KEY_DIGITS: Final = 12
 _DETAIL_CELLS: Final = 90
-_SHORT: Final = 100
+_START_CELLS: Final = 74
+_SHORT: Final = 200
 
 
 def key_shown(key: bytes) -> str:
@@ -63,8 +64,8 @@ def listed(reasons: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[str, 
         for sample in its:
             tries = f", tried {sample['attempts']:,} times" if sample["attempts"] else ""
             head = f"  {key_shown(sample['sha256'])}  {plain(sample['detail'], _DETAIL_CELLS)}"
-            parts.append(_line(f"{head} ({sample['size_bytes']:,} bytes{tries})"))
-            parts.append(_line(f"    {plain(sample['start'], 100)}", style="dim"))
+            parts.append(Text(f"{head} ({sample['size_bytes']:,} bytes{tries})"))
+            parts.append(Text(f"    {plain(sample['start'], _START_CELLS)}", style="dim"))
     return Group(*parts)
 
 
@@ -153,7 +154,7 @@ def shown(exhibit: Exhibit, columns: int) -> Any:
         ("breaks", "at no one place" if at is None else _place(row["raw"], at)),
     ):
         table.add_row(name, Text(words))
-    return Group(table, *(_line(line) for line in lines(row["raw"], at, columns)))
+    return Group(table, *(Text(line) for line in lines(row["raw"], at, columns)))
 
 
 def shown_json(exhibit: Exhibit) -> dict[str, Any]:
@@ -188,15 +189,15 @@ def rehearsed(trials: Sequence[Trial], chosen: int) -> Any:
         head = Text(f"{key_shown(trial.held.key)}  ", style="bold")
         parts.append(head.append(trial.held.reason))
         before, after = _change(trial)
-        parts.append(_line(f"  before  {before}"))
+        parts.append(Text(f"  before  {before}"))
         if after is not None:
-            parts.append(_line(f"  after   {after}"))
+            parts.append(Text(f"  after   {after}"))
         style = "green" if trial.reason is None else "yellow"
-        parts.append(_line(f"  now     {plain(_verdict(trial), 200)}", style=style))
+        parts.append(Text(f"  now     {plain(_verdict(trial), 200)}", style=style))
         old, new = trial.ids
         if old is not None and new is not None and old != new:
             words = f"  id      changes from {plain(old)} to {plain(new)}: it is another event then"
-            parts.append(_line(words, style="yellow"))
+            parts.append(Text(words, style="yellow"))
     good = sum(trial.reason is None for trial in trials)
     parts.append(
         Text(
@@ -316,10 +317,6 @@ def _by_reason(counts: Mapping[str, int]) -> str:
         return ""
     most_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return f" ({', '.join(f'{number:,} {reason}' for reason, number in most_first)})"
-
-
-def _line(text: str, style: str = "") -> Text:
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _when(moment: datetime) -> str:
