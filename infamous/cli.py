@@ -14,11 +14,25 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from infamous import schema
 from infamous import up as ups
 from infamous.children import ChildFailed
-from infamous.commands import again, archive, forget, look, proof, retention, run, shadow
+from infamous.commands import (
+    again,
+    archive,
+    forget,
+    imports,
+    look,
+    proof,
+    quarantine,
+    retention,
+    run,
+    shadow,
+)
 from infamous.embedded import servers
 from infamous.house import end
 from infamous.prove import run as proofs
 from infamous.shadow import ShadowError
+from jobs import imports as importing
+from jobs import mapping, records, refusals, remedy, room
+from jobs import quarantine as quarantines
 from jobs import replay as replays
 from jobs.manifest import Damaged
 from jobs.owner import NotTheOwner
@@ -36,16 +50,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Infamous Game Analytics: game events from a Redis stream into Postgres.",
 )
-for group in (run, look, again, shadow, retention, forget, proof):
+for group in (run, look, again, imports):
     app.add_typer(group.app)
+app.add_typer(
+    quarantine.app, name="quarantine", help="What was refused: look at it, fix it, release it."
+)
 app.add_typer(archive.app, name="archive", help="What passed on the stream, kept as Parquet.")
+for group in (shadow, retention, forget, proof):
+    app.add_typer(group.app)
 
 
 def main() -> None:
     """Run the command; whatever is wrong is told in a sentence."""
     try:
         app()
-    except (SettingsError, history.BadDays) as error:
+    except (
+        SettingsError,
+        history.BadDays,
+        quarantines.BadKey,
+        remedy.BadExpression,
+        mapping.BadMapping,
+        refusals.NotAList,
+    ) as error:
         end(str(error), code=2)
     except (
         servers.ServerError,
@@ -56,12 +82,15 @@ def main() -> None:
         stream.Evicts,
         BadState,
         proofs.Interrupted,
-        replays.NobodyReads,
         NotTheOwner,
         ShadowError,
         replays.BrokenOff,
         Damaged,
         ShelfError,
+        room.NobodyReads,
+        quarantines.NoSuchKey,
+        records.Unreadable,
+        importing.BeingImported,
     ) as error:
         end(str(error))
     except ProgrammingError as error:
@@ -70,6 +99,8 @@ def main() -> None:
         end(f"The tables cannot be used ({first_line(error.orig)}): run `infamous migrate`.")
     except DBAPIError as error:
         end(f"Postgres cannot be used: {first_line(error.orig)}.")
+    except redis.exceptions.OutOfMemoryError:
+        end("Redis is full: start consumers, or more of them, let them drain it, and run it again.")
     except redis.RedisError as error:
         end(f"Redis cannot be used: {first_line(error)}.")
     except BrokenPipeError:  # `infamous status | head`; what a shell reports of a killed writer

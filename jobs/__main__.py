@@ -26,6 +26,7 @@ from jobs import rollup as rollups
 from jobs import schedule as schedules
 from jobs import trim as trims
 from jobs import worker as workers
+from jobs.room import NobodyReads
 from pipeline import log, settings, stream
 from pipeline.event import Reason
 from pipeline.patience import Stopped, first_line, wait_for
@@ -203,7 +204,7 @@ def _house(*, has_signals: bool = True) -> Iterator[House]:
         raise SystemExit(_fail(str(error), code=2)) from None
     except Stopped:
         raise SystemExit(0) from None
-    except (replays.NobodyReads, replays.BrokenOff) as error:
+    except (NobodyReads, replays.BrokenOff) as error:
         raise SystemExit(_fail(str(error))) from None
 
 

@@ -1,44 +1,32 @@
 """Release: quarantined entries flow in, their bytes flow onto the stream once more.
 
 They come through the same door as live events and are judged anew: what is an event now becomes a row,
-what is still none comes back to its row of the quarantine, whose key is made of the same bytes.
+what is still none comes back to its row of the quarantine, whose key is made of the same bytes. Nothing
+sends them again by itself: how often a person did stands in the row.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
+from jobs import quarantine
+from jobs.progress import Progress, untold
+from jobs.quarantine import CHUNK, Choice
+from jobs.room import PATIENCE_S, wait_for_room
+from jobs.verdict import verdict
 from pipeline import failpoint
-from pipeline.entry import Form
-from pipeline.event import Reason
+from pipeline.event import Reason, Window
 from pipeline.stream import Stream
 
-# Few at once: each may hold a megabyte.
-_CHUNK: Final = 50
-
-# A release that is frozen with rows in its hands would keep consumers waiting that bring those bytes
-# again: the server takes the rows away from it.
-LIMIT_IDLE: Final = text("set local idle_in_transaction_session_timeout = '15s'")
-# Past the last key, so that what comes back at once is not sent out again by the same run. Skipped, not
-# waited for: what is locked is in the hands of another release, or of a consumer that brings it again.
-TAKE: Final = text("""
-select sha256, raw, reason from quarantined_events
-where released_at is null and sha256 > :after
-  and reason <> :not_ours and size_bytes = length(raw)
-  and (cast(:reason as text) is null or reason = :reason)
-order by sha256 limit :count for update skip locked
-""")
-MARK: Final = text("update quarantined_events set released_at = now() where sha256 = any(:keys)")
-COUNT_STUCK: Final = text("""
-select count(*) filter (where reason = :not_ours),
-       count(*) filter (where reason <> :not_ours and size_bytes <> length(raw))
-from quarantined_events
-where released_at is null and (cast(:reason as text) is null or reason = :reason)
-""")
+# Live events come first: above so many entries that nobody has read yet, a release waits.
+MOST_UNREAD: Final = 5000
 
 
 @dataclass(frozen=True)
@@ -54,58 +42,103 @@ class Released:
     is_complete: bool
 
 
+@dataclass(frozen=True)
+class Foreseen:
+    """What a release would do."""
+
+    taken: int
+    # What would come back, by reason.
+    refused: Mapping[str, int]
+    foreign: int
+    cut: int
+    is_complete: bool
+
+
 def release(
     engine: Engine,
     source: Stream,
     *,
     reason: Reason | None = None,
+    keys: Sequence[bytes] = (),
+    seen_from: datetime | None = None,
+    seen_to: datetime | None = None,
+    player: str | None = None,
+    action: str | None = None,
     limit: int | None = None,
     stop: threading.Event | None = None,
+    tell: Progress = untold,
 ) -> Released:
     """Append what the quarantine holds whole and was not released yet, and mark it as released.
 
-    ``reason`` and ``limit`` choose some of it. Several at once share the work. After a crash between
-    appending and marking, the next release appends the same again, which is harmless: the second copy of
-    an event is dropped by the primary key, and the second copy of anything else counts once more in the
-    same row of the quarantine.
+    All but the last three choose some of it, as a ``Choice`` does. Several at once share the work. After a
+    crash between appending and marking, the next release appends the same again, which is harmless: the
+    second copy of an event is dropped by the primary key, and the second copy of anything else counts once
+    more in the same row of the quarantine. Raises NobodyReads.
     """
-    chosen = {
-        "reason": None if reason is None else reason.value,
-        "not_ours": Reason.NOT_AN_EVENT_ENTRY.value,
-    }
-    sent, after, is_complete = 0, b"", True
+    choice = Choice(reason, keys, seen_from, seen_to, player, action)
+    stop = stop or threading.Event()
+    sent = looked_at = 0
+    after: bytes | None = b""
     with engine.connect() as connection:
         with connection.begin():
-            foreign, cut = connection.execute(COUNT_STUCK, chosen).one()
-        while True:
-            if stop is not None and stop.is_set():
-                is_complete = False
+            there = quarantine.count(connection, choice)
+        total = there.whole if limit is None else min(there.whole, limit)
+        while after is not None and not stop.is_set() and (limit is None or sent < limit):
+            wait_for_room(source, MOST_UNREAD, PATIENCE_S, stop)
+            if stop.is_set():
                 break
-            count = _CHUNK if limit is None else min(_CHUNK, limit - sent)
-            keys = _send_some(connection, source, chosen | {"after": after, "count": count})
-            if not keys:
-                break
-            sent, after = sent + len(keys), keys[-1]
-    return Released(sent, foreign, cut, is_complete)
+            most = CHUNK if limit is None else min(CHUNK, limit - sent)
+            page = _send_some(connection, source, choice, after, most)
+            sent, looked_at, after = sent + len(page.held), looked_at + page.looked_at, page.last
+            tell(sent if limit is not None else looked_at, total)
+    is_complete = after is None or sent == limit
+    return Released(sent, there.foreign, there.cut, is_complete)
 
 
-def _send_some(connection: Connection, source: Stream, chosen: dict[str, object]) -> list[bytes]:
-    """Append and mark a chunk in one transaction; returns its keys.
+def _send_some(
+    connection: Connection, source: Stream, choice: Choice, after: bytes, most: int
+) -> quarantine.Page:
+    """Append and mark a chunk in one transaction.
 
     The rows stay locked from the look to the mark, so that a consumer which refuses the same bytes again
     writes its verdict after the mark, never under it.
     """
     with connection.begin():
-        connection.execute(LIMIT_IDLE)
-        taken = connection.execute(TAKE, chosen).all()
-        keys = [bytes(key) for key, _, _ in taken]
-        if keys:
-            source.append_entries([(_form(reason), bytes(raw)) for _, raw, reason in taken])
+        connection.execute(quarantine.LIMIT_IDLE)
+        page = quarantine.page(connection, choice, after, most, is_taken=True)
+        if page.held:
+            source.append_entries([(one.form, one.raw) for one in page.held])
             failpoint.reached("in_release")
-            connection.execute(MARK, {"keys": keys})
-    return keys
+            connection.execute(quarantine.MARK, {"keys": [one.key for one in page.held]})
+    return page
 
 
-def _form(reason: str) -> Form:
-    """What the bytes were: an array that could not be taken apart was refused whole, for that reason."""
-    return Form.EVENTS if reason == Reason.BAD_ARRAY else Form.EVENT
+def foresee(
+    engine: Engine,
+    choice: Choice,
+    window: Window,
+    *,
+    limit: int | None = None,
+    stop: threading.Event | None = None,
+    tell: Progress = untold,
+) -> Foreseen:
+    """What a release would send, and how much of it would come back by today's rules; changes nothing."""
+    stop = stop or threading.Event()
+    seen, taken, refused = 0, 0, Counter[str]()
+    after: bytes | None = b""
+    with engine.connect() as connection:
+        there = quarantine.count(connection, choice)
+        total = there.whole if limit is None else min(there.whole, limit)
+        while after is not None and not stop.is_set() and (limit is None or seen < limit):
+            most = CHUNK if limit is None else min(CHUNK, limit - seen)
+            page = quarantine.page(connection, choice, after, most)
+            for one in page.held:
+                answer = verdict(one.form, one.raw, window)
+                if answer.reason is None:
+                    taken += 1
+                else:
+                    refused[answer.reason.value] += 1
+            seen, after = seen + len(page.held), page.last
+            tell(seen, total)
+    is_complete = after is None or seen == limit
+    return Foreseen(taken, dict(refused), there.foreign, there.cut, is_complete)

@@ -15,6 +15,7 @@ from typing import Final
 import redis
 
 from jobs.progress import Progress, untold
+from jobs.room import PATIENCE_S, wait_for_room
 from jobs.sift import EVERYTHING, Chosen, Sifted, packed, sifted
 from pipeline import failpoint
 from pipeline.event import Event, Window
@@ -23,20 +24,13 @@ from pipeline.stream import Stream
 
 # Live events come first: above so many entries that nobody has read yet, a replay waits ...
 MOST_UNREAD: Final = 5000
-# ... or as many as take so much, where they are large ...
+# ... or as many as take so much, where they are large.
 _MOST_UNREAD_BYTES: Final = 32 * 1024 * 1024
 # ... or as many as carry so many events ...
 _MOST_UNREAD_EVENTS: Final = 20_000
-# ... but not for ever: where nobody reads for so long, waiting longer helps nobody.
-PATIENCE_S: Final = 60.0
-_LOOK_EVERY_S: Final = 0.1
 # What is that near to the end of its retention may be past it before a consumer reads it.
 _EDGE_MS: Final = 10 * 60 * 1000
 _ALL_TIMES: Final = Window(0, 2**63)
-
-
-class NobodyReads(Exception):
-    """The entries on the stream are not read, or not fast enough for a replay on top of them."""
 
 
 class BrokenOff(Exception):
@@ -129,7 +123,7 @@ def _replay(
     try:
         for page in pages:
             if page.entries:
-                _wait_for_room(source, _room(page, most_unread), patience_s, stop)
+                wait_for_room(source, _room(page, most_unread), patience_s, stop)
             if stop.is_set():
                 return replace(done, is_complete=False)
             if page.entries:
@@ -165,19 +159,3 @@ def _sum(done: Replayed, page: Sifted) -> Replayed:
         too_old=done.too_old + page.too_old,
         refused=done.refused + page.refused,
     )
-
-
-def _wait_for_room(
-    source: Stream, most_unread: int, patience_s: float, stop: threading.Event
-) -> None:
-    """Wait until few enough entries are unread, or until stopped."""
-    deadline = time.monotonic() + patience_s
-    # The server's own count will do: one that is too high only makes this wait.
-    while (unread := source.state(exact=False).undelivered) > most_unread:
-        if time.monotonic() >= deadline:
-            raise NobodyReads(
-                f"{unread:,} entries have waited unread for {patience_s:g} s: start consumers, or more"
-                " of them, and run the replay again."
-            )
-        if stop.wait(_LOOK_EVERY_S):
-            return

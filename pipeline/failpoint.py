@@ -29,6 +29,8 @@ Point = Literal[
     "in_swap",
     "in_archive",
     "in_rewrite",
+    "in_fix",
+    "in_import",
 ]
 POINTS: Final[tuple[Point, ...]] = get_args(Point)
 

@@ -34,7 +34,10 @@ JOBS: Final[dict[Point, tuple[str, ...]]] = {
 }
 # Those are passed by what has a test of its own, beside what else it does.
 ELSEWHERE: Final[frozenset[Point]] = frozenset(
-    {"in_archive", "in_forget", "in_retention", "in_rewrite", "in_shadow", "in_swap"}
+    {
+        *("in_archive", "in_fix", "in_forget", "in_import"),
+        *("in_retention", "in_rewrite", "in_shadow", "in_swap"),
+    }
 )
 CONSUMER_POINTS: Final = tuple(point for point in POINTS if point not in JOBS.keys() | ELSEWHERE)
 # Points behind the first COMMIT; whoever dies before it leaves nothing in any table.

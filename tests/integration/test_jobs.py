@@ -21,8 +21,9 @@ from sqlalchemy import create_engine, pool, text
 from consumer.load import Loader
 from jobs import rollup as rollups
 from jobs.release import Released, release
-from jobs.replay import BrokenOff, NobodyReads, Replayed, replay, replay_events
+from jobs.replay import BrokenOff, Replayed, replay, replay_events
 from jobs.rollup import RolledUp, rollup
+from jobs.room import NobodyReads
 from jobs.sift import Chosen
 from pipeline import failpoint
 from pipeline.entry import packed_up

@@ -1,0 +1,326 @@
+"""Imports: a file of foreign records flows in, the events that they mean flow onto the stream.
+
+Each record is judged before it is sent, by the rules of the consumers, so that what is refused is known here,
+with its line. How far it came is written down after every chunk: broken off anywhere, the same import goes on
+from there, and what was sent twice is dropped by the primary key, for a record always gives the same id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, Engine, text
+
+from jobs import records
+from jobs.mapping import Plan, payload_of
+from jobs.progress import Progress, untold
+from jobs.records import Contents, Row
+from jobs.refusals import Refusals
+from jobs.room import PATIENCE_S, wait_for_room
+from jobs.verdict import parsed
+from pipeline import failpoint
+from pipeline.entry import MAX_ARRAY_BYTES, Form, packed_up
+from pipeline.event import Reason, Refused, Window, decode_all
+from pipeline.stream import Stream
+
+CHUNK: Final = 1000
+_CHUNK_BYTES: Final = 4 * 1024 * 1024
+_EVENTS_AN_ENTRY: Final = 100
+# Live events come first: what was sent and nobody has read yet is read in a second or so.
+MOST_UNREAD: Final = 300
+_SAMPLES: Final = 3
+
+# One process at a time imports a file: two would do each other no harm, but the work twice.
+LOCK: Final = text("select pg_try_advisory_lock(:key)")
+BEGIN: Final = text("""
+insert into imports (sha256, name) values (:sha256, :name) on conflict (sha256) do nothing
+""")
+BEGIN_AGAIN: Final = text("""
+update imports
+set records = 0, sent = 0, refused = 0, refused_by_reason = '{}', started_at = now(),
+    updated_at = now(), finished_at = null
+where sha256 = :sha256
+""")
+FAR: Final = text("""
+select records, sent, refused_by_reason, finished_at from imports where sha256 = :sha256
+""")
+NOTE: Final = text("""
+update imports
+set records = :records, sent = :sent, refused = :refused,
+    refused_by_reason = cast(:refused_by_reason as jsonb), updated_at = now(),
+    finished_at = case when :is_finished then now() end
+where sha256 = :sha256
+""")
+FORGOTTEN: Final = text("select player_sha256 from forgotten_players")
+
+
+class BeingImported(Exception):
+    """Another process imports the same file."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did, or would do, earlier runs of the same included."""
+
+    # Records that were looked at: each was sent, refused, or is of a player who is forgotten.
+    records: int
+    sent: int
+    refused: Mapping[str, int]
+    # The first of each reason that this run met: the line, and why in words.
+    samples: Mapping[str, Sequence[tuple[int, str]]]
+    # The first event of this run.
+    example: bytes | None
+    # How many records earlier runs had done.
+    began_at: int
+    # When all of it had been done before; None where there was something to do.
+    finished_at: datetime | None
+    # Whether it came to the end of the file; else it was stopped before.
+    is_complete: bool
+
+    @property
+    def forgotten(self) -> int:
+        """Events of players who are forgotten: not sent."""
+        return self.records - self.sent - sum(self.refused.values())
+
+
+@dataclass
+class _Books:
+    """What was done so far."""
+
+    records: int = 0
+    sent: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    samples: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    example: bytes | None = None
+
+    def note(self, judged: _Judged) -> None:
+        self.records += judged.records
+        self.sent += len(judged.payloads)
+        if self.example is None and judged.payloads:
+            self.example = judged.payloads[0]
+        for row, why in judged.refused:
+            self.refused[why.reason.value] += 1
+            kept = self.samples.setdefault(why.reason.value, [])
+            if len(kept) < _SAMPLES:
+                kept.append((row.line, why.detail))
+
+    def closed(
+        self, *, began_at: int = 0, finished_at: datetime | None = None, is_complete: bool
+    ) -> Imported:
+        return Imported(
+            self.records, self.sent, dict(self.refused), self.samples, self.example,
+            began_at, finished_at, is_complete,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A chunk of records, sorted out."""
+
+    records: int
+    payloads: list[bytes]
+    refused: list[tuple[Row, Refused]]
+
+
+def import_file(
+    engine: Engine,
+    source: Stream,
+    path: Path,
+    plan: Plan,
+    retention_days: int,
+    *,
+    is_again: bool = False,
+    refused_to: Path | None = None,
+    stop: threading.Event | None = None,
+    tell: Progress = untold,
+    most_unread: int = MOST_UNREAD,
+    patience_s: float = PATIENCE_S,
+) -> Imported:
+    """Send the events of a file that were not sent yet; ``is_again``: all of them.
+
+    ``refused_to`` is a file that lists what was refused. Before each chunk it waits until at most
+    ``most_unread`` entries are unread. Raises Unreadable, BadMapping, NotAList, BeingImported, NobodyReads.
+    """
+    stop = stop or threading.Event()
+    what = _looked_at(path, plan)
+    sha256 = hashlib.sha256(what.sha256 + plan.as_text().encode()).digest()
+    its = {"sha256": sha256}
+    with engine.connect() as connection:
+        with connection.begin():
+            key = int.from_bytes(sha256[:8], signed=True)
+            if not connection.execute(LOCK, {"key": key}).scalar_one():
+                raise BeingImported(
+                    f"{path} is being imported by another process: wait for that one, or stop it."
+                )
+            connection.execute(BEGIN, its | {"name": path.name})
+            if is_again:
+                connection.execute(BEGIN_AGAIN, its)
+            done, sent, refused, finished_at = connection.execute(FAR, its).one()
+        books = _Books(done, sent, Counter(refused))
+        if finished_at is not None:
+            return books.closed(began_at=done, finished_at=finished_at, is_complete=True)
+        forgotten = _forgotten(connection)
+        rows = records.rows(path)
+        with Refusals(refused_to, _skip(rows, done)) as refusals:
+            for chunk in _chunks(rows):
+                judged = _judge(chunk, plan, _window(retention_days), forgotten)
+                wait_for_room(source, most_unread, patience_s, stop)
+                if stop.is_set():
+                    break
+                if judged.payloads:
+                    source.append_entries(packed(judged.payloads))
+                failpoint.reached("in_import")
+                refusals.add(judged.refused)
+                books.note(judged)
+                _note(connection, sha256, books, is_finished=False)
+                tell(books.records, what.total)
+            else:
+                _note(connection, sha256, books, is_finished=True)
+                return books.closed(began_at=done, is_complete=True)
+    return books.closed(began_at=done, is_complete=False)
+
+
+def rehearse(
+    engine: Engine,
+    path: Path,
+    plan: Plan,
+    retention_days: int,
+    *,
+    refused_to: Path | None = None,
+    stop: threading.Event | None = None,
+    tell: Progress = untold,
+) -> Imported:
+    """What an import of the whole file would send and refuse; changes nothing but ``refused_to``."""
+    stop = stop or threading.Event()
+    what, books = _looked_at(path, plan), _Books()
+    with engine.connect() as connection:
+        forgotten = _forgotten(connection)
+    with Refusals(refused_to, 0) as refusals:
+        for chunk in _chunks(records.rows(path)):
+            if stop.is_set():
+                break
+            judged = _judge(chunk, plan, _window(retention_days), forgotten)
+            refusals.add(judged.refused)
+            books.note(judged)
+            tell(books.records, what.total)
+        else:
+            return books.closed(is_complete=True)
+    return books.closed(is_complete=False)
+
+
+def packed(payloads: Iterable[bytes]) -> list[tuple[Form, bytes]]:
+    """The entries that carry these events: many in each, and none larger than a consumer takes."""
+    entries: list[tuple[Form, bytes]] = []
+    group: list[bytes] = []
+    size_bytes = 2
+    for payload in payloads:
+        size_bytes += len(payload) + 1
+        if group and (len(group) == _EVENTS_AN_ENTRY or size_bytes > MAX_ARRAY_BYTES):
+            entries += packed_up(group, _EVENTS_AN_ENTRY)
+            group, size_bytes = [], len(payload) + 3
+        group.append(payload)
+    return entries + packed_up(group, _EVENTS_AN_ENTRY)
+
+
+def _looked_at(path: Path, plan: Plan) -> Contents:
+    """The file from outside, once it is known that it has the columns of the plan."""
+    what = records.contents(path)
+    plan.require(records.columns(path))
+    return what
+
+
+def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    chunk: list[Row] = []
+    size_bytes = 0
+    for row in rows:
+        chunk.append(row)
+        size_bytes += row.size_bytes
+        if len(chunk) == CHUNK or size_bytes >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size_bytes = [], 0
+    if chunk:
+        yield chunk
+
+
+def _skip(rows: Iterator[Row], count: int) -> int:
+    """Pass over what was done before; returns the last line of it."""
+    line = 0
+    for row in islice(rows, count):
+        line = row.line
+    return line
+
+
+def _judge(
+    chunk: Sequence[Row], plan: Plan, window: Window, forgotten: AbstractSet[bytes]
+) -> _Judged:
+    payloads: list[bytes] = []
+    meant: list[Row] = []
+    refused: list[tuple[Row, Refused]] = []
+    for row in chunk:
+        try:
+            payloads.append(_payload(row, plan))
+            meant.append(row)
+        except Refused as why:
+            refused.append((row, why.with_traceback(None)))
+    sent: list[bytes] = []
+    for row, payload, answer in zip(meant, payloads, decode_all(payloads, window), strict=True):
+        if forgotten and _is_of(payload, forgotten):
+            continue
+        if isinstance(answer, Refused):
+            refused.append((row, answer))
+        else:
+            sent.append(payload)
+    return _Judged(len(chunk), sent, sorted(refused, key=lambda one: one[0].line))
+
+
+def _payload(row: Row, plan: Plan) -> bytes:
+    if row.record is None:
+        raise row.refused or Refused(Reason.NOT_AN_OBJECT, "no record")
+    try:
+        return payload_of(row.record, plan)
+    except RecursionError:
+        raise Refused(Reason.TOO_DEEP, "nested too deep to be written") from None
+
+
+def _is_of(payload: bytes, forgotten: AbstractSet[bytes]) -> bool:
+    """Whether it is of a player who is forgotten."""
+    event = parsed(payload)
+    player = event.get("player") if isinstance(event, dict) else None
+    name = player.encode("utf-8", "surrogatepass") if isinstance(player, str) else b""
+    return hashlib.sha256(name).digest() in forgotten
+
+
+def _forgotten(connection: Connection) -> frozenset[bytes]:
+    """Hashes of the names of players who are forgotten."""
+    with connection.begin():
+        return frozenset(map(bytes, connection.execute(FORGOTTEN).scalars()))
+
+
+def _note(connection: Connection, sha256: bytes, books: _Books, *, is_finished: bool) -> None:
+    with connection.begin():
+        connection.execute(
+            NOTE,
+            {
+                "sha256": sha256,
+                "records": books.records,
+                "sent": books.sent,
+                "refused": books.refused.total(),
+                "refused_by_reason": json.dumps(books.refused),
+                "is_finished": is_finished,
+            },
+        )
+
+
+def _window(retention_days: int) -> Window:
+    return Window.at(time.time_ns() // 1_000_000, retention_days)
