@@ -7,32 +7,17 @@ says whose it was.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import Final
-
-import msgspec
 
 from consumer.batch import Batch
-
-
-class _Named(msgspec.Struct):
-    player: str
-
-
-_decode_named: Final = msgspec.json.Decoder(_Named).decode
-
-
-def sha256_of(player: str) -> bytes:
-    """What a tombstone says of a name."""
-    return hashlib.sha256(player.encode("utf-8", "surrogatepass")).digest()
+from pipeline.tombstone import player_in, sha256_of
 
 
 def without(batch: Batch, forgotten: AbstractSet[bytes]) -> Batch:
     """The batch without what is of these players; the batch itself where there is nothing of the kind.
 
-    ``forgotten`` holds what ``sha256_of`` says of their names.
+    ``forgotten`` holds their tombstones.
     """
     names = {event.player for event in batch.events}
     dropped = {name for name in names if sha256_of(name) in forgotten}
@@ -55,7 +40,5 @@ def without(batch: Batch, forgotten: AbstractSet[bytes]) -> Batch:
 
 def _is_of(payload: bytes, forgotten: AbstractSet[bytes]) -> bool:
     """Whether what was refused says that it is of one of them."""
-    try:
-        return sha256_of(_decode_named(payload).player) in forgotten
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
+    player = player_in(payload)
+    return player is not None and sha256_of(player) in forgotten

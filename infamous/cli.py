@@ -37,6 +37,7 @@ from jobs import replay as replays
 from jobs.manifest import Damaged
 from jobs.owner import NotTheOwner
 from jobs.shelf import ShelfError
+from jobs.tombstones import StillWriting
 from pipeline import stream
 from pipeline.patience import first_line
 from pipeline.settings import SettingsError
@@ -87,6 +88,7 @@ def main() -> None:
         replays.BrokenOff,
         Damaged,
         ShelfError,
+        StillWriting,
         room.NobodyReads,
         quarantines.NoSuchKey,
         records.Unreadable,

@@ -181,6 +181,8 @@ def traces(there: Traces) -> str:
         f"{there.quarantined:>10,}  refused entries",
         f"{there.entries:>10,}  entries of the stream, alone or with events of others",
     ]
+    if there.archived:
+        lines.append(f"{there.archived:>10,}  rows of the archive")
     if there.has_game:
         lines.append(f"{1:>10,}  game that our producer goes on with")
     return "\n".join(lines)

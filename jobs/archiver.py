@@ -18,8 +18,6 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Final
 
-import msgspec
-
 from jobs import archive as archives
 from jobs import manifest as names
 from jobs import parquet
@@ -32,6 +30,7 @@ from pipeline import failpoint, log
 from pipeline.entry import Entry, Form, split
 from pipeline.event import Event, Reason, Refused, Window, datetime_of, decode_all
 from pipeline.stream import GroupLost, Stream
+from pipeline.tombstone import player_in
 
 # A batch is full with about so many events, or bytes of them: what a worker has room for.
 MAX_EVENTS: Final = 200_000
@@ -174,7 +173,8 @@ class _Batch:
             self.events.append(parquet.of_events(events, entry_ids))
 
     def _refuse(self, entry: Entry, refused: Refused, is_forgotten: Callable[[str], bool]) -> None:
-        if _names_one(entry.payload, is_forgotten):
+        player = player_in(entry.payload)
+        if player is not None and is_forgotten(player):
             self.forgotten += 1
             return
         entry_id = entry.id.decode()
@@ -188,21 +188,6 @@ class _Batch:
                 entry.payload,
             )
         )
-
-
-class _Named(msgspec.Struct):
-    player: str
-
-
-_decode_named: Final = msgspec.json.Decoder(_Named).decode
-
-
-def _names_one(payload: bytes, is_forgotten: Callable[[str], bool]) -> bool:
-    """Whether what was refused says that it is of a forgotten player."""
-    try:
-        return is_forgotten(_decode_named(payload).player)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
 
 
 def _read(

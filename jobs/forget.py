@@ -7,12 +7,12 @@ place. Broken off anywhere, it is simply run again: what is gone already is not 
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from types import ModuleType
 from typing import Final
 
 from psycopg2.errors import LockNotAvailable
@@ -20,17 +20,21 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
-from jobs import days
+from jobs import days, tombstones
 from jobs.mentions import Kept, Name
 from jobs.progress import Progress, untold
+from jobs.shelf import Shelf
 from pipeline import failpoint
 from pipeline.entry import Entry, Form
 from pipeline.event import Reason
 from pipeline.stream import Stream, is_after
+from pipeline.tombstone import sha256_of
 
 # What of theirs still waits to be stored is waited for so long.
 PATIENCE_S: Final = 60.0
 _LOOK_EVERY_S: Final = 0.2
+# Longer than a turn of the archiver takes.
+ARCHIVING_S: Final = 900.0
 # A consumer is waited for so long at a time, since others wait behind whoever waits for a table ...
 _LOCK_TIMEOUT: Final = "2s"
 # ... and again for so long.
@@ -96,6 +100,8 @@ class Traces:
     rollups: int = 0
     # Entries of the stream that hold anything of theirs, and are stored.
     entries: int = 0
+    # Rows of the archive.
+    archived: int = 0
     # Whether our producer keeps their game.
     has_game: bool = False
 
@@ -118,8 +124,8 @@ class Forgotten:
     is_complete: bool
 
 
-def look(engine: Engine, source: Stream, player: str) -> Traces:
-    """What a run would remove. Changes nothing."""
+def look(engine: Engine, source: Stream, player: str, *, shelf: Shelf | None = None) -> Traces:
+    """What a run would remove, or give another name. Changes nothing. ``shelf``: where the archive is."""
     name = Name(player)
     with engine.connect() as connection:
         return Traces(
@@ -133,6 +139,7 @@ def look(engine: Engine, source: Stream, player: str) -> Traces:
                 for table in _ROLLUPS
             ),
             entries=sum(1 for _ in _theirs(source, name)),
+            archived=0 if shelf is None else _erasure().count(shelf, [player]),
             has_game=source.knows_player(player),
         )
 
@@ -142,6 +149,7 @@ def forget(
     source: Stream,
     player: str,
     *,
+    shelf: Shelf | None = None,
     keep_as_pseudonym: bool = False,
     tell: Progress = untold,
     stop: threading.Event | None = None,
@@ -149,11 +157,12 @@ def forget(
 ) -> Forgotten:
     """Remove everything of a player, or have their events go by a name that nobody can trace back.
 
-    ``engine`` connects as a role that may delete. What was refused, and what is on the stream, is removed in
-    either case. Waits ``patience_s`` for consumers to store what of theirs is on the stream.
+    ``engine`` connects as a role that may delete, ``shelf`` is where the archive is. What was refused, and
+    what is on the stream, is removed in either case. Waits ``patience_s`` for consumers to store what of
+    theirs is on the stream. Raises StillWriting, and what the archive raises.
     """
     stop = stop or threading.Event()
-    name, sha256 = Name(player), hashlib.sha256(player.encode()).digest()
+    name, sha256 = Name(player), sha256_of(player)
     chosen = _set_tombstone(engine, sha256, keep_as_pseudonym=keep_as_pseudonym)
     pseudonym = chosen if keep_as_pseudonym else None
     # Where a run that renamed them was broken off, some go by that name.
@@ -163,18 +172,30 @@ def forget(
     waiting, entries = _clear_stream(source, name, tell, stop, patience_s)
     has_game = source.forget_player(player)
     failpoint.reached("in_forget")
+    archived = 0
+    if shelf is not None:
+        tombstones.wait_for_writers(engine, stop, ARCHIVING_S)
+        archived = _erasure().erase(shelf, names, pseudonym, tell)
+        failpoint.reached("in_forget")
     with engine.connect() as connection:
         events, rollups = _clear_tables(connection, names, pseudonym)
     quarantined = 0
     for keys in _refused(engine, name):
         with engine.begin() as connection:
             quarantined += connection.execute(DROP_REFUSED, {"keys": keys}).rowcount
-    removed = Traces(events, quarantined, rollups, entries, has_game)
+    removed = Traces(events, quarantined, rollups, entries, archived, has_game)
     is_complete = not waiting and not stop.is_set()
     if is_complete:
         with engine.begin() as connection:
             connection.execute(CLOSE, {"sha256": sha256})
     return Forgotten(removed, pseudonym, waiting, is_complete)
+
+
+def _erasure() -> ModuleType:
+    """Where there is no archive, the 60 MB that it takes to read one are not loaded."""
+    from jobs import erasure  # noqa: PLC0415
+
+    return erasure
 
 
 def _set_tombstone(engine: Engine, sha256: bytes, *, keep_as_pseudonym: bool) -> str | None:

@@ -12,8 +12,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -22,17 +21,17 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, text
 
-from jobs import records
+from jobs import records, tombstones
 from jobs.mapping import Plan, payload_of
 from jobs.progress import Progress, untold
 from jobs.records import Contents, Row
 from jobs.refusals import Refusals
 from jobs.room import PATIENCE_S, wait_for_room
-from jobs.verdict import parsed
 from pipeline import failpoint
 from pipeline.entry import MAX_ARRAY_BYTES, Form, packed_up
 from pipeline.event import Reason, Refused, Window, decode_all
 from pipeline.stream import Stream
+from pipeline.tombstone import player_in
 
 CHUNK: Final = 1000
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
@@ -62,7 +61,6 @@ set records = :records, sent = :sent, refused = :refused,
     finished_at = case when :is_finished then now() end
 where sha256 = :sha256
 """)
-FORGOTTEN: Final = text("select player_sha256 from forgotten_players")
 
 
 class BeingImported(Exception):
@@ -170,11 +168,12 @@ def import_file(
         books = _Books(done, sent, Counter(refused))
         if finished_at is not None:
             return books.closed(began_at=done, finished_at=finished_at, is_complete=True)
-        forgotten = _forgotten(connection)
+        with connection.begin():
+            is_forgotten = tombstones.read(connection)
         rows = records.rows(path)
         with Refusals(refused_to, _skip(rows, done)) as refusals:
             for chunk in _chunks(rows):
-                judged = _judge(chunk, plan, _window(retention_days), forgotten)
+                judged = _judge(chunk, plan, _window(retention_days), is_forgotten)
                 wait_for_room(source, most_unread, patience_s, stop)
                 if stop.is_set():
                     break
@@ -204,13 +203,13 @@ def rehearse(
     """What an import of the whole file would send and refuse; changes nothing but ``refused_to``."""
     stop = stop or threading.Event()
     what, books = _looked_at(path, plan), _Books()
-    with engine.connect() as connection:
-        forgotten = _forgotten(connection)
+    with engine.connect() as connection, connection.begin():
+        is_forgotten = tombstones.read(connection)
     with Refusals(refused_to, 0) as refusals:
         for chunk in _chunks(records.rows(path)):
             if stop.is_set():
                 break
-            judged = _judge(chunk, plan, _window(retention_days), forgotten)
+            judged = _judge(chunk, plan, _window(retention_days), is_forgotten)
             refusals.add(judged.refused)
             books.note(judged)
             tell(books.records, what.total)
@@ -262,7 +261,7 @@ def _skip(rows: Iterator[Row], count: int) -> int:
 
 
 def _judge(
-    chunk: Sequence[Row], plan: Plan, window: Window, forgotten: AbstractSet[bytes]
+    chunk: Sequence[Row], plan: Plan, window: Window, is_forgotten: Callable[[str], bool]
 ) -> _Judged:
     payloads: list[bytes] = []
     meant: list[Row] = []
@@ -275,7 +274,8 @@ def _judge(
             refused.append((row, why.with_traceback(None)))
     sent: list[bytes] = []
     for row, payload, answer in zip(meant, payloads, decode_all(payloads, window), strict=True):
-        if forgotten and _is_of(payload, forgotten):
+        player = player_in(payload)
+        if player is not None and is_forgotten(player):
             continue
         if isinstance(answer, Refused):
             refused.append((row, answer))
@@ -291,20 +291,6 @@ def _payload(row: Row, plan: Plan) -> bytes:
         return payload_of(row.record, plan)
     except RecursionError:
         raise Refused(Reason.TOO_DEEP, "nested too deep to be written") from None
-
-
-def _is_of(payload: bytes, forgotten: AbstractSet[bytes]) -> bool:
-    """Whether it is of a player who is forgotten."""
-    event = parsed(payload)
-    player = event.get("player") if isinstance(event, dict) else None
-    name = player.encode("utf-8", "surrogatepass") if isinstance(player, str) else b""
-    return hashlib.sha256(name).digest() in forgotten
-
-
-def _forgotten(connection: Connection) -> frozenset[bytes]:
-    """Hashes of the names of players who are forgotten."""
-    with connection.begin():
-        return frozenset(map(bytes, connection.execute(FORGOTTEN).scalars()))
 
 
 def _note(connection: Connection, sha256: bytes, books: _Books, *, is_finished: bool) -> None:

@@ -174,6 +174,38 @@ def without_known(table: pa.Table, known: pa.Table) -> pa.Table:
     )
 
 
+def is_of_events(table: pa.Table) -> bool:
+    """Whether the rows are events, else what was refused."""
+    return "player" in table.column_names
+
+
+def players(table: pa.Table) -> set[str]:
+    """Whose events the rows are."""
+    return {*cast("list[str]", pc.unique(table["player"]).to_pylist())}
+
+
+def without_players(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The events of all others."""
+    return table.filter(pc.invert(pc.is_in(table["player"], value_set=pa.array(names))))
+
+
+def renamed(table: pa.Table, player: str, new: str) -> pa.Table:
+    """The same events, those of a player under another name."""
+    column = table["player"]
+    names = pc.if_else(pc.equal(column, player), new, column)
+    return table.set_column(table.schema.get_field_index("player"), EVENTS.field("player"), names)
+
+
+def refused_rows(table: pa.Table) -> Iterator[tuple[str, bytes]]:
+    """What was refused: what it stood for, as it is called in the rows, and its bytes."""
+    return zip(table["form"].to_pylist(), table["payload"].to_pylist(), strict=True)
+
+
+def only(table: pa.Table, wanted: Sequence[bool]) -> pa.Table:
+    """The rows that are wanted."""
+    return table.filter(pa.array(wanted, pa.bool_()))
+
+
 def _entries_and_bytes(table: pa.Table) -> Iterator[tuple[str, bytes]]:
     return zip(table["entry_id"].to_pylist(), table["payload"].to_pylist(), strict=True)
 

@@ -110,10 +110,8 @@ def archive_stream(wait_s: float = 0.0) -> dict[str, Any]:
 
     if config.redis_url is None:
         raise SettingsError("REDIS_URL must name a server: set it.")
-    with _engine().connect() as connection:
-        is_forgotten = tombstones.read(connection)
     source = Stream(stream.connect(config.redis_url), group=stream.ARCHIVE_GROUP)
-    with closing(source.client):
+    with closing(source.client), tombstones.known(_engine()) as is_forgotten:
         return asdict(
             archiver.archive(
                 source,

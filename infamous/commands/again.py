@@ -11,11 +11,13 @@ from typing import Annotated
 import typer
 
 import jobs.__main__
-from infamous import house, progress, reach
+from infamous import exhibits, house, progress, reach
+from infamous.commands import shadow
 from infamous.commands.archive import shelf_of
-from infamous.commands.moments import FOR_EVER_MS, moment_ms
+from infamous.commands.moments import FOR_EVER_MS, clipped, moment_ms
 from infamous.house import AsJson, House, end, joined, print_json
 from infamous.reach import Reach
+from jobs import release as releases
 from jobs import replay as replays
 from jobs.manifest import order
 from jobs.progress import Progress
@@ -32,6 +34,14 @@ class Source(StrEnum):
 
     STREAM = "stream"
     ARCHIVE = "archive"
+    QUARANTINE = "quarantine"
+
+
+class Into(StrEnum):
+    """Where it goes."""
+
+    STREAM = "stream"
+    SHADOW = "shadow"
 
 
 def _action(text: str) -> str:
@@ -66,9 +76,17 @@ def replay(
         Source,
         typer.Option(
             "--source",
-            help="The stream, by when an entry was added to it; or the archive, by when an event happened.",
+            help="The stream, by when an entry was added to it; the archive, by when an event happened; or"
+            " the quarantine, by when an entry came last.",
         ),
     ] = Source.STREAM,
+    into: Annotated[
+        Into,
+        typer.Option(
+            help="The stream, through which it is stored like live events; or a table beside, of whole"
+            " UTC days, which is compared with the live one: `infamous shadow` goes on from there.",
+        ),
+    ] = Into.STREAM,
     as_json: AsJson = False,
 ) -> None:
     """Send the events of a span of time again; what is stored already stays as it is."""
@@ -77,6 +95,18 @@ def replay(
     if from_ms > to_ms:
         end("--from is later than --to: give the earlier time first.", code=2)
     chosen = Chosen(player, action)
+    if into is Into.SHADOW:
+        if not chosen.is_all or origin is Source.QUARANTINE:
+            end(
+                "A shadow is of all that happened on whole days: leave out --player, --action"
+                " and --source quarantine.",
+                code=2,
+            )
+        shadow.of_span(shadow.Source(origin.value), from_ms, to_ms, as_json=as_json)
+        return
+    if origin is Source.QUARANTINE:
+        _from_quarantine(from_ms, to_ms, chosen, as_json=as_json)
+        return
     with joined(must_exist=True) as house, on_signals() as stop:
         with progress.shown("Sending again") as tell:
             if origin is Source.ARCHIVE:
@@ -97,6 +127,28 @@ def replay(
         print_json(asdict(done) | {"note": note})
     else:
         print(" ".join(filter(None, (jobs.__main__.replayed(done), note))))
+
+
+def _from_quarantine(from_ms: int, to_ms: int, chosen: Chosen, *, as_json: bool) -> None:
+    with (
+        joined(must_exist=True) as house,
+        on_signals() as stop,
+        progress.shown("Releasing") as tell,
+    ):
+        done = releases.release(
+            house.engine,
+            house.source,
+            seen_from=clipped(from_ms),
+            seen_to=clipped(to_ms),
+            player=chosen.player,
+            action=chosen.action,
+            stop=stop,
+            tell=tell,
+        )
+    if as_json:
+        print_json(asdict(done))
+    else:
+        print(exhibits.released(done))
 
 
 def _from_archive(

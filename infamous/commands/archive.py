@@ -41,18 +41,20 @@ def run(*, as_json: AsJson = False) -> None:
     """Archive everything that is on the stream and is not archived yet."""
     from jobs import archiver  # noqa: PLC0415  # it takes 60 MB
 
-    with joined(must_exist=True) as house, on_signals() as stop:
-        with house.engine.connect() as connection:
-            is_forgotten = tombstones.read(connection)
-        with progress.shown("Archiving entries") as tell:
-            done = archiver.archive(
-                _bookmarked(house),
-                shelf_of(house.config),
-                retention_days=house.config.retention_days,
-                is_forgotten=is_forgotten,
-                stop=stop,
-                tell=tell,
-            )
+    with (
+        joined(must_exist=True) as house,
+        on_signals() as stop,
+        tombstones.known(house.engine) as is_forgotten,
+        progress.shown("Archiving entries") as tell,
+    ):
+        done = archiver.archive(
+            _bookmarked(house),
+            shelf_of(house.config),
+            retention_days=house.config.retention_days,
+            is_forgotten=is_forgotten,
+            stop=stop,
+            tell=tell,
+        )
     if as_json:
         print_json(asdict(done))
         return

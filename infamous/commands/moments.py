@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Final
 
 import typer
+
+from pipeline.event import datetime_of
 
 
 def seconds(text: str) -> float:
@@ -45,3 +47,11 @@ def utc_day(text: str) -> date:
         return date.fromisoformat(text.strip())
     except ValueError:
         raise typer.BadParameter(f"{text} is no day: give one as in 2026-11-24.") from None
+
+
+def clipped(ms: int) -> datetime:
+    """The moment as a time; the calendar's last one where it is later."""
+    try:
+        return datetime_of(ms)
+    except (ValueError, OverflowError):
+        return datetime.max.replace(tzinfo=UTC)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict
-from datetime import date
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated
 
 import typer
+from sqlalchemy import Engine
 
 from infamous import contrast, difference, house, progress, shadow, swap
 from infamous import up as ups
-from infamous.commands.moments import utc_day
-from infamous.house import AsJson, joined, print_json
+from infamous.commands.archive import shelf_of
+from infamous.commands.moments import clipped, utc_day
+from infamous.house import AsJson, House, joined, print_json
+from infamous.shadow import Built
 from pipeline.stop import on_signals
 
 app = house.commands()
@@ -26,6 +30,7 @@ class Source(StrEnum):
     """Where events are read from."""
 
     STREAM = "stream"
+    ARCHIVE = "archive"
 
 
 @shadows.command()
@@ -40,22 +45,54 @@ def build(
     last_day: Annotated[
         date, typer.Option("--to", parser=utc_day, metavar="DAY", help="The last one.")
     ],
-    source: Annotated[Source, typer.Option(help="What it is built from.")] = Source.STREAM,  # noqa: ARG001
+    source: Annotated[Source, typer.Option(help="What it is built from.")] = Source.STREAM,
     is_fresh: Annotated[
         bool, typer.Option("--fresh", help="Drop the shadow that is there, and begin anew.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Store whole days anew in a table beside the live one; again, it goes on where it was."""
-    with (
-        joined(must_exist=True) as house,
-        house.owner() as engine,
-        on_signals() as stop,
-        progress.shown("entries") as tell,
-    ):
-        done = shadow.build(
+    with joined(must_exist=True) as house, house.owner() as engine, on_signals() as stop:
+        done = _build(house, engine, source, first_day, last_day, stop, is_fresh=is_fresh)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        print(contrast.built(done))
+
+
+def of_span(source: Source, from_ms: int, to_ms: int, *, as_json: bool) -> None:
+    """Build the shadow of the UTC days that a span of Unix milliseconds touches, and compare it."""
+    today = datetime.now(UTC).date()
+    first_day, last_day = clipped(from_ms).date(), min(clipped(to_ms).date(), today)
+    with joined(must_exist=True) as house, house.owner() as engine, on_signals() as stop:
+        done = _build(house, engine, source, first_day, last_day, stop, is_fresh=False)
+        with progress.shown("days") as tell:
+            found = difference.compare(engine, tell)
+    if as_json:
+        print_json({"built": asdict(done), "difference": asdict(found)})
+    else:
+        print(contrast.built(done))
+        ups.console().print(contrast.difference(found))
+
+
+def _build(
+    house: House,
+    engine: Engine,
+    source: Source,
+    first_day: date,
+    last_day: date,
+    stop: threading.Event,
+    *,
+    is_fresh: bool,
+) -> Built:
+    if source is Source.ARCHIVE:
+        pages = shadow.archived_pages(shelf_of(house.config), first_day, last_day)
+    else:
+        pages = shadow.pages(house.source, first_day)
+    with progress.shown("entries") as tell:
+        return shadow.build(
             engine,
-            shadow.pages(house.source, first_day),
+            pages,
             first_day,
             last_day,
             retention_days=house.config.retention_days,
@@ -63,10 +100,6 @@ def build(
             tell=tell,
             stop=stop,
         )
-    if as_json:
-        print_json(asdict(done))
-    else:
-        print(contrast.built(done))
 
 
 @shadows.command()

@@ -21,12 +21,12 @@ from sqlalchemy import text
 
 from consumer import load
 from consumer.batch import Batch
-from consumer.forgotten import sha256_of
 from consumer.load import Loader, SchemaError, Stored
 from pipeline import failpoint
 from pipeline.entry import Entry, Form
 from pipeline.event import Event, Reason, Window, datetime_of, encode
 from pipeline.settings import libpq_url
+from pipeline.tombstone import sha256_of
 from tests.conftest import World
 from tests.integration.consuming import LIMITS, batch_of, now_ms
 from tests.unit.samples import NOW_MS, RETENTION_DAYS, chains, payload

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from consumer.batch import Batch, Limits
-from consumer.forgotten import sha256_of, without
+from consumer.forgotten import without
 from consumer.touched import Touched
 from pipeline.entry import Entry
+from pipeline.tombstone import sha256_of
 from tests.unit.samples import WINDOW, payload
 
 

@@ -1,0 +1,71 @@
+"""Erasure in the archive: a player's name flows in, files without them, or with another name, flow out.
+
+Of what was refused, what is theirs goes in either case: nobody could tell what else it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jobs import archive, parquet
+from jobs.mentions import Kept, Name
+from jobs.progress import Progress, untold
+from jobs.shelf import Shelf
+from pipeline.entry import Entry, Form
+
+_FORMS: Final = {form.name.lower(): form for form in Form}
+
+
+@dataclass(frozen=True)
+class _Erasure:
+    """What is to be done to every table of the archive."""
+
+    names: Sequence[str]
+    pseudonym: str | None
+
+    def __call__(self, table: Any) -> Any:
+        if parquet.is_of_events(table):
+            if not parquet.players(table) & {*self.names}:
+                return table
+            if self.pseudonym is None:
+                return parquet.without_players(table, self.names)
+            return parquet.renamed(table, self.names[0], self.pseudonym)
+        stays = [not one for one in _are_theirs(table, self.names)]
+        return table if all(stays) else parquet.only(table, stays)
+
+
+def erase(
+    shelf: Shelf, names: Sequence[str], pseudonym: str | None, tell: Progress = untold
+) -> int:
+    """Remove what is of a player, whose name is the first of ``names``, or have it go by the pseudonym;
+    returns how many rows that were. Raises Damaged, ShelfError; run again, it goes on.
+    """
+    rows = count(shelf, names if pseudonym is None else names[:1])
+    if rows:
+        archive.rewrite(shelf, _Erasure(names, pseudonym), tell)
+    return rows
+
+
+def count(shelf: Shelf, names: Sequence[str]) -> int:
+    """Rows of the archive that are of a player. Raises Damaged, ShelfError."""
+    found = 0
+    for file in (file for batch in archive.manifests(shelf) for file in batch.files):
+        if file.kind == "events":
+            table = archive.table_of(shelf, file, ["player"])
+            found += table.num_rows - parquet.without_players(table, names).num_rows
+        else:
+            found += sum(_are_theirs(archive.table_of(shelf, file), names))
+    return found
+
+
+def _are_theirs(table: Any, names: Sequence[str]) -> list[bool]:
+    wanted = [Name(name) for name in names]
+    return [
+        any(
+            name.without(Entry(b"", payload, _FORMS.get(form, Form.FOREIGN))) is not Kept.ALL
+            for name in wanted
+        )
+        for form, payload in parquet.refused_rows(table)
+    ]
