@@ -181,6 +181,8 @@ def traces(there: Traces) -> str:
         f"{there.quarantined:>10,}  refused entries",
         f"{there.entries:>10,}  entries of the stream, alone or with events of others",
     ]
+    if there.beside:
+        lines.append(f"{there.beside:>10,}  events in a shadow, or set aside by a swap")
     if there.archived:
         lines.append(f"{there.archived:>10,}  rows of the archive")
     if there.has_game:

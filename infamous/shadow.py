@@ -35,8 +35,9 @@ from pipeline.entry import Entry
 from pipeline.event import MAX_AHEAD_MS, Reason, Window
 from pipeline.patience import Stopped, first_line, wait_for
 from pipeline.stream import Stream
+from pipeline.tables import SHADOW_SCHEMA
 
-SCHEMA: Final = "infamous_shadow"
+SCHEMA: Final = SHADOW_SCHEMA
 # What may have been on its way into the live table when the build began: longer than any transaction.
 MARGIN: Final = timedelta(minutes=10)
 

@@ -44,9 +44,10 @@ from infamous.shadow import (
 from jobs.owner import owner_of_tables
 from jobs.progress import Progress, untold
 from pipeline import failpoint, log
+from pipeline.tables import BEFORE_SCHEMA
 
 # Where the days stand that were swapped out.
-BEFORE: Final = "infamous_before_swap"
+BEFORE: Final = BEFORE_SCHEMA
 # Whoever waits for a table makes all who come after wait behind it, consumers too. So it gives way after this
 # long, and tries again for as long as the second number says.
 LOCK_TIMEOUT_S: Final = 2.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Final
@@ -24,7 +24,7 @@ from jobs import days, tombstones
 from jobs.mentions import Kept, Name
 from jobs.progress import Progress, untold
 from jobs.shelf import Shelf
-from pipeline import failpoint
+from pipeline import failpoint, tables
 from pipeline.entry import Entry, Form
 from pipeline.event import Reason
 from pipeline.stream import Stream, is_after
@@ -87,6 +87,14 @@ REFUSED: Final = text("""
 select sha256, raw, reason from quarantined_events where sha256 > :after order by sha256 limit :count
 """)
 DROP_REFUSED: Final = text("delete from quarantined_events where sha256 = any(:keys)")
+# Tables of events that stand beside the live one: a shadow, and what a swap took out.
+BESIDE: Final = text("""
+select format('%I.%I', nspname, relname) as name
+from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+where nspname in (:shadow, :before) and relname like 'game\\_events%'
+  and relkind in ('r', 'p') and not relispartition
+order by 1
+""")
 COUNT_EVENTS: Final = text("select count(*) from game_events where player = :player")
 
 
@@ -95,6 +103,8 @@ class Traces:
     """What there is of a player, by place."""
 
     events: int = 0
+    # Events in a shadow, and in days that a swap set aside.
+    beside: int = 0
     quarantined: int = 0
     # Rows of rollups.
     rollups: int = 0
@@ -130,14 +140,9 @@ def look(engine: Engine, source: Stream, player: str, *, shelf: Shelf | None = N
     with engine.connect() as connection:
         return Traces(
             events=connection.execute(COUNT_EVENTS, {"player": player}).scalar_one(),
+            beside=sum(_count(connection, table, player) for table in _beside(connection)),
             quarantined=sum(len(keys) for keys in _refused(engine, name)),
-            rollups=sum(
-                connection.execute(
-                    text(f"select count(*) from {table} where player = :player"),  # noqa: S608  # ours
-                    {"player": player},
-                ).scalar_one()
-                for table in _ROLLUPS
-            ),
+            rollups=sum(_count(connection, table, player) for table in _ROLLUPS),
             entries=sum(1 for _ in _theirs(source, name)),
             archived=0 if shelf is None else _erasure().count(shelf, [player]),
             has_game=source.knows_player(player),
@@ -178,12 +183,12 @@ def forget(
         archived = _erasure().erase(shelf, names, pseudonym, tell)
         failpoint.reached("in_forget")
     with engine.connect() as connection:
-        events, rollups = _clear_tables(connection, names, pseudonym)
+        events, beside, rollups = _clear_tables(connection, names, pseudonym)
     quarantined = 0
     for keys in _refused(engine, name):
         with engine.begin() as connection:
             quarantined += connection.execute(DROP_REFUSED, {"keys": keys}).rowcount
-    removed = Traces(events, quarantined, rollups, entries, archived, has_game)
+    removed = Traces(events, beside, quarantined, rollups, entries, archived, has_game)
     is_complete = not waiting and not stop.is_set()
     if is_complete:
         with engine.begin() as connection:
@@ -272,8 +277,8 @@ def _wait_for_consumers(source: Stream, stop: threading.Event, patience_s: float
 
 def _clear_tables(
     connection: Connection, players: list[str], pseudonym: str | None
-) -> tuple[int, int]:
-    """Erase or rename in one transaction; returns how many events and rows of rollups."""
+) -> tuple[int, int, int]:
+    """Erase or rename in one transaction; returns how many events, here and beside, and rows of rollups."""
     values = {"players": players, "player": players[0], "pseudonym": pseudonym}
     with connection.begin():
         connection.execute(days.LOCK_DAYS, {"lock": days.LOCK})
@@ -281,17 +286,32 @@ def _clear_tables(
         events: int = connection.execute(
             ERASE if pseudonym is None else RENAME, values
         ).scalar_one()
-        rollups = 0
-        for table in _ROLLUPS:
-            statement = (
-                f"delete from {table} where player = any(:players)"  # noqa: S608  # ours
-                if pseudonym is None
-                else f"update {table} set player = :pseudonym where player = :player"  # noqa: S608
-            )
-            rollups += connection.execute(text(statement), values).rowcount
+        beside = sum(_clear(connection, table, values) for table in _beside(connection))
+        rollups = sum(_clear(connection, table, values) for table in _ROLLUPS)
         if first_day is not None:
             days.count_from(connection, first_day)
-    return events, rollups
+    return events, beside, rollups
+
+
+def _beside(connection: Connection) -> list[str]:
+    schemas = {"shadow": tables.SHADOW_SCHEMA, "before": tables.BEFORE_SCHEMA}
+    return list(connection.execute(BESIDE, schemas).scalars())
+
+
+def _clear(connection: Connection, table: str, values: Mapping[str, object]) -> int:
+    """Erase or rename in a table; returns how many rows."""
+    statement = (
+        f"delete from {table} where player = any(:players)"  # noqa: S608  # the names are ours
+        if values["pseudonym"] is None
+        else f"update {table} set player = :pseudonym where player = :player"  # noqa: S608
+    )
+    return connection.execute(text(statement), values).rowcount
+
+
+def _count(connection: Connection, table: str, player: str) -> int:
+    statement = f"select count(*) from {table} where player = :player"  # noqa: S608  # the names are ours
+    count: int = connection.execute(text(statement), {"player": player}).scalar_one()
+    return count
 
 
 def _refused(engine: Engine, name: Name) -> Iterator[list[bytes]]:

@@ -6,6 +6,8 @@ equal. Partitions are made at run time by the database's own function and are no
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -27,6 +29,10 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+
+# Schemas beside that of the tables: of days that are built anew, and of days that a swap took out.
+SHADOW_SCHEMA: Final = "infamous_shadow"
+BEFORE_SCHEMA: Final = "infamous_before_swap"
 
 metadata = MetaData(
     naming_convention={

@@ -15,16 +15,24 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from infamous import schema, shadow, swap
+from jobs import archive as archives
 from jobs import rollup as rollups
+from jobs import tombstones
+from jobs.archiver import archive
 from jobs.forget import Forgotten, Traces, forget, look
+from jobs.imports import import_file
+from jobs.mapping import Plan
 from jobs.release import release
-from jobs.replay import replay
+from jobs.replay import replay, replay_events
+from jobs.shelf import Shelf
 from pipeline import failpoint
 from pipeline.entry import Form, array_of
 from pipeline.event import Event, datetime_of, encode
+from pipeline.stream import ARCHIVE_GROUP, Stream
 from tests.conftest import World
 from tests.integration.consuming import is_drained, now_ms, until, working
-from tests.unit.samples import chains, payload
+from tests.unit.samples import RETENTION_DAYS, chains, payload
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -148,6 +156,108 @@ def test_nobody_brings_them_back(world: World) -> None:
     assert not rows(world, "select from game_events where player = :gone", gone=gone)
     raws = b"".join(bytes(row["raw"]) for row in rows(world, "select raw from quarantined_events"))
     assert gone.encode() not in raws
+
+
+def archived(world: World, shelf: Shelf) -> None:
+    """Archive what is on the stream."""
+    source = Stream(world.client, key=world.source.key, group=ARCHIVE_GROUP)
+    with tombstones.known(world.engine) as is_forgotten:
+        archive(source, shelf, retention_days=RETENTION_DAYS, is_forgotten=is_forgotten)
+
+
+def bytes_of(shelf: Shelf) -> bytes:
+    """All that stands in the archive's rows."""
+    return b"".join(
+        str(archives.table_of(shelf, file).to_pylist()).encode()
+        for batch in archives.manifests(shelf)
+        for file in batch.files
+    )
+
+
+def test_the_archive_and_what_comes_from_elsewhere_bring_nobody_back(
+    world: World, tmp_path: Path
+) -> None:
+    """Its files are written anew without them; a replay from it, and an import, have no row of theirs."""
+    events, shelf = recent(), Shelf(str(tmp_path / "archive"))
+    gone = fill(world, events)
+    archived(world, shelf)
+    others = [event for event in events if event.player != gone]
+    with working(world):
+        there = look(world.engine, world.source, gone, shelf=shelf)
+        assert there.archived == len(events) - len(others) + 2
+        done = forget(world.engine, world.source, gone, shelf=shelf)
+        assert done.removed == there
+        assert gone.encode() not in bytes_of(shelf)
+        assert not archives.verify(shelf).faults
+        pages = list(archives.read(shelf, 0, 2**62))
+        assert sum(map(len, pages)) == len(others)
+        replay_events(world.source, pages)
+        file = tmp_path / "late.jsonl"
+        file.write_bytes(b"\n".join(encode(event) for event in events))
+        imported = import_file(world.engine, world.source, file, Plan(), RETENTION_DAYS)
+        assert (imported.sent, imported.forgotten) == (len(others), len(events) - len(others))
+        until(lambda: is_drained(world), "all of it to be judged")
+    archived(world, shelf)
+    assert gone.encode() not in bytes_of(shelf)
+    assert look(world.engine, world.source, gone, shelf=shelf).is_none
+    assert len(rows(world, "select from game_events")) == len(others)
+
+
+def test_an_archive_that_is_being_written_is_waited_for(world: World, tmp_path: Path) -> None:
+    """Who began to archive before the tombstone stood may write their events after it."""
+    events, shelf = recent(), Shelf(str(tmp_path / "archive"))
+    gone = fill(world, events)
+    done: list[Forgotten] = []
+    forgetting = threading.Thread(
+        target=lambda: done.append(forget(world.engine, world.source, gone, shelf=shelf))
+    )
+    with working(world), tombstones.known(world.engine) as is_forgotten:
+        assert not is_forgotten(gone)
+        forgetting.start()
+        # All but the archive is done.
+        until(lambda: look(world.engine, world.source, gone).entries == 0, "the stream")
+        source = Stream(world.client, key=world.source.key, group=ARCHIVE_GROUP)
+        world.source.append([encode(event) for event in events])
+        archive(source, shelf, retention_days=RETENTION_DAYS, is_forgotten=is_forgotten)
+        assert gone.encode() in bytes_of(shelf)
+        assert forgetting.is_alive()
+    forgetting.join(30)
+    assert done
+    assert gone.encode() not in bytes_of(shelf)
+
+
+def test_a_pseudonym_reaches_the_archive(world: World, tmp_path: Path) -> None:
+    """What is rebuilt from it goes by the same name as the table."""
+    events, shelf = recent(), Shelf(str(tmp_path / "archive"))
+    gone = fill(world, events)
+    archived(world, shelf)
+    with working(world):
+        done = forget(world.engine, world.source, gone, shelf=shelf, keep_as_pseudonym=True)
+    assert done.pseudonym is not None
+    players = {event.player for page in archives.read(shelf, 0, 2**62) for event in page}
+    assert players == {event.player for event in events} - {gone} | {done.pseudonym}
+    assert gone.encode() not in bytes_of(shelf)
+
+
+def test_days_that_stand_beside_are_cleared_too(bare_world: World) -> None:
+    """A shadow, and what a swap set aside, hold events as the table does."""
+    world = bare_world
+    schema.migrate(
+        world.engine
+    )  # what its owner may do in a database is not copied with its tables
+    events = recent()
+    gone = fill(world, events)
+    theirs = sum(event.player == gone for event in events)
+    first, last = (datetime_of(event.ts_ms).date() for event in (events[0], events[-1]))
+    shadow.build(
+        world.engine, shadow.pages(world.source, first), first, last, retention_days=RETENTION_DAYS
+    )
+    assert look(world.engine, world.source, gone).beside == theirs
+    swap.swap(world.engine)
+    assert look(world.engine, world.source, gone).beside == theirs  # the days that were set aside
+    with working(world):
+        assert forget(world.engine, world.source, gone).removed.beside == theirs
+    assert look(world.engine, world.source, gone).is_none
 
 
 def test_a_pseudonym_keeps_the_events_and_nothing_else(world: World) -> None:
