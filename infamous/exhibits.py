@@ -15,10 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from infamous.specimen import difference, lines, plain
+from jobs.__main__ import ending
 from jobs.crack import place
 from jobs.fix import THREW, Fixed, Trial
 from jobs.quarantine import Held
-from jobs.release import Foreseen, Released
+from jobs.release import Foreseen
 from jobs.verdict import Verdict, parsed
 from pipeline.entry import Form
 from pipeline.event import Reason
@@ -286,14 +287,6 @@ def _verdict(trial: Trial) -> str:
 # --- release
 
 
-def released(done: Released) -> str:
-    """What a release did, in a sentence."""
-    return (
-        f"Released {done.entries:,} entries; {done.foreign:,} foreign and {done.cut:,} cut ones"
-        f" cannot be released{ending(is_complete=done.is_complete)}"
-    )
-
-
 def foreseen(would: Foreseen) -> str:
     """What a release would do, in a sentence."""
     back = sum(would.refused.values())
@@ -302,11 +295,6 @@ def foreseen(would: Foreseen) -> str:
         f"{_by_reason(would.refused)}; {would.foreign:,} foreign and {would.cut:,} cut ones cannot be"
         f" released{ending(is_complete=would.is_complete)} Nothing was changed."
     )
-
-
-def ending(*, is_complete: bool) -> str:
-    """How a sentence on what was done ends."""
-    return "." if is_complete else "; it was stopped before the end."
 
 
 # --- what they share

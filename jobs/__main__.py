@@ -109,7 +109,7 @@ def replayed(done: replays.Replayed) -> str:
     left = f"; left out: {', '.join(left_out)}" if left_out else ""
     return (
         f"Sent {done.entries:,} entries again, with {done.events:,} events in them{left}"
-        f"{_ending(is_complete=done.is_complete)}"
+        f"{ending(is_complete=done.is_complete)}"
     )
 
 
@@ -125,11 +125,14 @@ def release(
     """Send quarantined entries again, to be judged anew."""
     with _house() as house, _redis(house) as source, _postgres(house) as engine:
         done = releases.release(engine, source, reason=reason, limit=limit, stop=house.stop)
-    _tell(
-        done,
+    _tell(done, released(done), as_json=as_json)
+
+
+def released(done: releases.Released) -> str:
+    """What a release did, in a sentence."""
+    return (
         f"Released {done.entries:,} entries; {done.foreign:,} foreign and {done.cut:,} cut ones"
-        f" cannot be released{_ending(is_complete=done.is_complete)}",
-        as_json=as_json,
+        f" cannot be released{ending(is_complete=done.is_complete)}"
     )
 
 
@@ -149,7 +152,7 @@ def rollup(
     _tell(
         done,
         f"Rolled {done.hours:,} hours up into {done.rows:,} rows; {done.without_raw:,} hours have"
-        f" no raw events any more{_ending(is_complete=done.is_complete)}",
+        f" no raw events any more{ending(is_complete=done.is_complete)}",
         as_json=as_json,
     )
 
@@ -307,7 +310,8 @@ def _now_ms(source: Stream) -> int:
     return seconds * 1000 + micros // 1000
 
 
-def _ending(*, is_complete: bool) -> str:
+def ending(*, is_complete: bool) -> str:
+    """How a sentence on what was done ends."""
     return "." if is_complete else "; it was stopped before the end."
 
 

@@ -179,8 +179,8 @@ def import_file(
                     break
                 if judged.payloads:
                     source.append_entries(packed(judged.payloads))
-                failpoint.reached("in_import")
                 refusals.add(judged.refused)
+                failpoint.reached("in_import")
                 books.note(judged)
                 _note(connection, sha256, books, is_finished=False)
                 tell(books.records, what.total)

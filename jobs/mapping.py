@@ -113,8 +113,7 @@ def payload_of(record: Record, plan: Plan) -> bytes:
         fields["details"] = details
     fields["id"] = own_id
     fields["id"] = own_id or str(seeded_id(ms, _canonical(fields).encode("utf-8", "surrogatepass")))
-    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), default=_plain)
-    return text.encode("utf-8", "surrogatepass")
+    return _text_of(fields).encode("utf-8", "surrogatepass")
 
 
 def _sorted_out(record: Record, plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -241,13 +240,6 @@ def _written(ms: int) -> str | None:
         return None  # past the calendar's end: the rules look at the id
 
 
-def _canonical(value: object) -> str:
-    """The same value as the same text, whatever the order of its keys."""
-    return json.dumps(
-        value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain
-    )
-
-
 def _plain(value: object) -> object:
     """What JSON has no word for."""
     if isinstance(value, datetime | date | time):
@@ -260,3 +252,11 @@ def _plain(value: object) -> object:
     if isinstance(value, timedelta):
         return value.total_seconds()
     return list(value) if isinstance(value, Iterable) else str(value)
+
+
+# Made once: that takes as long as to write a record.
+_text_of: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain).encode
+# The same value as the same text, whatever the order of its keys.
+_canonical: Final = json.JSONEncoder(
+    sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain
+).encode

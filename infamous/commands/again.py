@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import jobs.__main__
-from infamous import exhibits, house, progress, reach
+from infamous import house, progress, reach
 from infamous.commands import shadow
 from infamous.commands.archive import shelf_of
 from infamous.commands.moments import FOR_EVER_MS, clipped, moment_ms
@@ -148,7 +148,7 @@ def _from_quarantine(from_ms: int, to_ms: int, chosen: Chosen, *, as_json: bool)
     if as_json:
         print_json(asdict(done))
     else:
-        print(exhibits.released(done))
+        print(jobs.__main__.released(done))
 
 
 def _from_archive(

@@ -19,6 +19,7 @@ from jobs import fix as fixes
 from jobs import quarantine as quarantines
 from jobs import release as releases
 from jobs import remedy as remedies
+from jobs.__main__ import released
 from jobs.quarantine import Choice, Held
 from jobs.remedy import Remedy
 from jobs.verdict import verdict
@@ -174,7 +175,7 @@ def release(
     if as_json:
         print_json(asdict(would if dry_run else done))
     else:
-        print(exhibits.foreseen(would) if dry_run else exhibits.released(done))
+        print(exhibits.foreseen(would) if dry_run else released(done))
 
 
 def _choice(engine: Engine, keys: list[str] | None, reason: Reason | None) -> Choice:

@@ -191,7 +191,7 @@ KEYS = {
     "at", "entries", "undelivered", "undelivered_is_estimate", "pending", "consumers",
     "oldest_waiting_s", "produced", "rows", "quarantined", "newest_ts", "newest_ingested_at",
     "freshness_s", "complete_to", "flooded", "lost", "partitions", "last_partition", "servers",
-    "schema",
+    "schema", "memory", "held_by", "partition_days_ahead",
 }  # fmt: skip
 
 
