@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from infamous import schema
 from infamous import up as ups
 from infamous.children import ChildFailed
-from infamous.commands import again, look, proof, run
+from infamous.commands import again, look, proof, rollup, run
 from infamous.embedded import servers
 from infamous.house import end
 from infamous.prove import run as proofs
@@ -32,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Infamous Game Analytics: game events from a Redis stream into Postgres.",
 )
-for group in (run, look, again, proof):
+for group in (run, look, again, rollup, proof):
     app.add_typer(group.app)
 
 

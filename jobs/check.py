@@ -1,26 +1,25 @@
-"""Check: raw events and rollups flow in, the hours and days whose rollups are not what a recount gives flow out.
+"""Check: raw events and rollups flow in, the hours whose rollups are not what a recount gives flow out.
 
-Everything is compared in one snapshot. What is summed up from raw events is compared with a recount of them, and
-what is made from that, with it: where both are right, all of it is what the raw events say. Left out are hours
-that have just changed, which are known to be out of date, and days they are in. A day at a time, so that it
-takes little memory however long the history is.
+Everything is compared in one snapshot. What is summed up from raw events is compared with a recount of
+them, and what is made from that, with it: where both are right, all is what the raw events say. Left out
+are hours that have just changed, which are known to be out of date, and the days they are in. It goes a day
+at a time, and so takes little memory however long the history is.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, CursorResult, Engine, text
 
 from jobs import days, missions, raw, rollup, sessions, touched
 from jobs.progress import Progress, untold
-from jobs.summary import DAY, HOUR, Summary, of_day
+from jobs.summary import HOUR, Summary, of_day
 from pipeline import log
 
 # Waits for no writer and keeps none waiting, but a partition does not vanish under the check. Taken first:
@@ -32,7 +31,7 @@ NOTE: Final = text("""
 insert into rollup_checks (checked_at, first_hour, last_hour, hours, wrong)
 values (clock_timestamp(), :first_hour, :last_hour, :hours, :wrong)
 """)
-OF_HOURS: Final = (rollup.ROLLUPS, rollup.TOTALS, sessions.PARTS, missions.PARTS)
+OF_RAW: Final = (rollup.ROLLUPS, sessions.PARTS, missions.PARTS)
 OF_DAYS: Final = (days.ROLLUPS, days.PLAYERS, days.COHORTS, missions.DAILY)
 # So many of the wrong hours are named in the log.
 _NAMED: Final = 5
@@ -82,13 +81,20 @@ def check(
         return _compare(connection, there, changed, stop, tell)
 
 
-def mend(engine: Engine, checked: Checked, *, tell: Progress = untold) -> None:
+def mend(
+    engine: Engine,
+    checked: Checked,
+    *,
+    stop: threading.Event | None = None,
+    tell: Progress = untold,
+) -> bool:
     """Take note of a check, and make what was wrong anew, with all else that has changed.
 
-    Killed in between, it leaves it to the next rollup.
+    Answers whether it did. Stopped or killed before, it has left it to the next rollup. ``tell`` is told
+    hours.
     """
     if not checked.hours:
-        return
+        return True
     with engine.begin() as connection:
         found = {
             "first_hour": checked.first_hour,
@@ -98,14 +104,33 @@ def mend(engine: Engine, checked: Checked, *, tell: Progress = untold) -> None:
         }
         connection.execute(NOTE, found)
         touched.touch(connection, checked.wrong)
-    if checked.wrong:
-        log.get("rollups").warning(
-            "Rollups were not what the raw events say; they are made anew",
-            hours=len(checked.wrong),
-            first=[f"{hour:%Y-%m-%dT%H:00Z}" for hour in checked.wrong[:_NAMED]],
-            tables=list(checked.tables),
-        )
-        rollup.roll_up_touched(engine, tell=tell)
+    if not checked.wrong:
+        return True
+    log.get("rollups").warning(
+        "Rollups were not what the raw events say; they are made anew",
+        hours=len(checked.wrong),
+        first=[f"{hour:%Y-%m-%dT%H:00Z}" for hour in checked.wrong[:_NAMED]],
+        tables=list(checked.tables),
+    )
+    return rollup.roll_up_touched(engine, stop=stop, tell=tell).is_complete
+
+
+@dataclass
+class _Findings:
+    """What is known to be out of date, and what is found to be wrong."""
+
+    changed: frozenset[datetime]
+    # By table, the hours at which it is wrong.
+    wrong: defaultdict[str, set[datetime]] = field(default_factory=lambda: defaultdict(set))
+
+    @property
+    def hours(self) -> set[datetime]:
+        """All hours at which something is wrong."""
+        return set().union(*self.wrong.values())
+
+    def add_day(self, table: str, day: date) -> None:
+        """A sum of a day is wrong: its first hour stands for it."""
+        self.wrong[table].add(datetime.combine(day, time(), UTC))
 
 
 def _compare(
@@ -115,88 +140,69 @@ def _compare(
     stop: threading.Event,
     tell: Progress,
 ) -> Checked:
-    changed_days = frozenset(hour.date() for hour in changed)
-    # By table, the hours at which it is wrong.
-    wrong: defaultdict[str, set[datetime]] = defaultdict(set)
+    found = _Findings(changed)
+    by_day = {
+        day: [hour for hour in hours if hour not in changed]
+        for day, hours in groupby(there, key=datetime.date)
+    }
     compared: list[datetime] = []
-    by_day = [(day, list(hours)) for day, hours in groupby(there, key=datetime.date)]
-    is_complete = True
-    for number, (day, hours) in enumerate(by_day):
-        is_complete = not stop.is_set()
-        if not is_complete:
+    for number, (day, hours) in enumerate(by_day.items()):
+        if stop.is_set():
             break
         tell(number, len(by_day))
-        some = [hour for hour in hours if hour not in changed]
-        if some:
-            compared += some
-            _compare_hours(connection, day, frozenset(some), wrong)
-            _compare_sums(connection, day, changed_days, wrong)
-    _compare_runs(connection, changed_days, {hour.date() for hour in compared}, wrong)
+        _compare_hours(connection, day, frozenset(hours), found)
+        compared += hours
+    is_complete = len(compared) == sum(map(len, by_day.values()))
+    days = sorted({hour.date() for hour in compared})
+    _compare_sums(connection, days, found)
     tell(len(by_day), len(by_day))
     return Checked(
         hours=len(compared),
         left_out=len(changed.intersection(there)),
         first_hour=compared[0] if compared else None,
         last_hour=compared[-1] if compared else None,
-        wrong=tuple(sorted(set().union(*wrong.values()))),
-        tables=tuple(sorted(table for table, hours in wrong.items() if hours)),
+        wrong=tuple(sorted(found.hours)),
+        tables=tuple(sorted(table for table, hours in found.wrong.items() if hours)),
         is_complete=is_complete,
     )
 
 
 def _compare_hours(
-    connection: Connection,
-    day: date,
-    hours: frozenset[datetime],
-    wrong: defaultdict[str, set[datetime]],
+    connection: Connection, day: date, hours: frozenset[datetime], found: _Findings
 ) -> None:
     """Compare what is kept of those hours of a day."""
     span = of_day(day)
-    for summary in OF_HOURS:
-        wrong[summary.name] |= hours & _hours(connection.execute(summary.differ, span).scalars())
-    # A part is said to be continued by what is kept of the hour before: where that is wrong, nobody knows.
-    parts = wrong[sessions.PARTS.name]
-    mislinked = hours & _hours(connection.execute(sessions.MISLINKED, span).scalars())
+    for summary in OF_RAW:
+        found.wrong[summary.name] |= hours & _hours(connection.execute(summary.differ, span))
+    # These are made from others: where those are wrong, nobody knows.
+    differing = hours & _hours(connection.execute(rollup.TOTALS.differ, span))
+    found.wrong[rollup.TOTALS.name] |= differing - found.wrong[rollup.ROLLUPS.name]
+    parts = found.wrong[sessions.PARTS.name]
+    mislinked = hours & _hours(connection.execute(sessions.MISLINKED, span))
     parts |= {hour for hour in mislinked if hour - HOUR not in parts}
 
 
-def _compare_sums(
-    connection: Connection,
-    day: date,
-    changed_days: frozenset[date],
-    wrong: defaultdict[str, set[datetime]],
-) -> None:
-    """Compare what is kept of a day, unless it may be out of date."""
-    for summary in OF_DAYS:
-        if day not in changed_days and _is_wrong(connection, summary, day):
-            wrong[summary.name].add(_midnight(day))
-    # They are of the day before and the day after as well.
-    if not changed_days & {day - DAY, day, day + DAY} and _is_wrong(
-        connection, sessions.DAILY, day
-    ):
-        wrong[sessions.DAILY.name].add(_midnight(day))
-
-
-def _compare_runs(
-    connection: Connection,
-    changed_days: frozenset[date],
-    compared_days: set[date],
-    wrong: defaultdict[str, set[datetime]],
-) -> None:
-    """Compare the runs of missions, which go over days, with the hours that they are made from."""
-    for its_days in connection.execute(missions.WRONG_RUNS).scalars():
-        if not changed_days.intersection(its_days):
-            found = compared_days.intersection(its_days)
-            wrong["mission_runs"] |= {_midnight(day) for day in found}
+def _compare_sums(connection: Connection, its_days: list[date], found: _Findings) -> None:
+    """Compare what is kept of those days, unless an hour that it is made from is out of date or wrong."""
+    hours = found.changed | found.hours
+    unsure = {hour.date() for hour in hours}
+    unsure_sessions = set[date]().union(*map(sessions.days_of, hours))
+    for day in its_days:
+        for summary in OF_DAYS:
+            if day not in unsure and _is_wrong(connection, summary, day):
+                found.add_day(summary.name, day)
+        if day not in unsure_sessions and _is_wrong(connection, sessions.DAILY, day):
+            found.add_day(sessions.DAILY.name, day)
+    # Runs of missions go over days: all those on which one begins or ends, or should.
+    for of_run in connection.execute(missions.WRONG_RUNS).scalars():
+        if not unsure.intersection(of_run):
+            for day in set(its_days).intersection(of_run):
+                found.add_day("mission_runs", day)
 
 
 def _is_wrong(connection: Connection, summary: Summary, day: date) -> bool:
     return connection.execute(summary.differ, of_day(day)).first() is not None
 
 
-def _hours(found: Iterable[datetime]) -> set[datetime]:
-    return {hour.astimezone(UTC) for hour in found}
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
+def _hours(answer: CursorResult[Any]) -> set[datetime]:
+    return {hour.astimezone(UTC) for hour in answer.scalars()}

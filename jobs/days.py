@@ -17,13 +17,12 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from jobs import missions, sessions, touched
-from jobs.summary import DAY, Summary, from_day, of_day
+from jobs.summary import Summary, from_day, of_day
 from jobs.touched import Told
 from pipeline import failpoint
 
 # Any number, the same for every rollup. One for all days, since one day's work can reach into others.
 _LOCK: Final = 4_815_162_344
-LAST_HOUR: Final = 23
 
 LOCK_DAYS: Final = text("select pg_advisory_xact_lock(:lock)")
 ROLLUPS: Final = Summary(
@@ -95,10 +94,6 @@ def sum_up(
         connection.execute(COHORTS.note, later)
         failpoint.reached("in_rollup")
         missions.sum_up(connection, day)
-        # Sessions of the day before may go on into this one; and where its last hour changed, others of
-        # the next day may begin there, or no longer.
-        sessions.sum_up(connection, day - DAY)
-        sessions.sum_up(connection, day)
-        if any(hour.hour == LAST_HOUR for hour in made):
-            sessions.sum_up(connection, day + DAY)
+        for other in sorted(set().union(*map(sessions.days_of, made))):
+            sessions.sum_up(connection, other)
         touched.remove(connection, told)

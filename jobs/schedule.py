@@ -30,11 +30,12 @@ _BEAT_S: Final = 1.0
 
 @dataclass(frozen=True)
 class Entry:
-    """A task, how often it is due, and what with; ``offset_s`` after each multiple of ``every_s`` since 1970."""
+    """A task, how often it is due, and what with."""
 
     task: Callable[..., Any]
     every_s: int
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    # It is due so long after each multiple of ``every_s`` since 1970.
     offset_s: int = 0
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from jobs.summary import HOUR, Summary, of_day, of_hour
+from jobs.summary import DAY, HOUR, Summary, of_day, of_hour
 
 # Events exactly so far apart are of the same session.
 _GAP: Final = "interval '30 minutes'"
@@ -87,6 +87,14 @@ DAILY: Final = Summary(
     having count(*) > 0
     """,
 )
+
+
+def days_of(hour: datetime) -> set[date]:
+    """The days whose sessions a change in that UTC hour may change: they go on into the next day, and the
+    last hour of a day says which go on into the next one, and so do not begin there.
+    """
+    day = hour.date()
+    return {day - DAY, day, (hour + HOUR).date()}
 
 
 def make(connection: Connection, hour: datetime) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Final
 
 import typer
 
@@ -20,8 +22,12 @@ from jobs.check import Checked
 from pipeline.stop import on_signals
 
 # So many hours are named to people; scripts get them all.
-_NAMED = 20
-_MOST_HOURS = 24 * 400
+_NAMED: Final = 20
+_MOST_DAYS: Final = 400
+_DAY_MS: Final = 86_400_000
+
+# From a moment on and before another.
+Span = tuple[datetime, datetime]
 
 app = house.commands()
 
@@ -56,46 +62,34 @@ def rollup(
     With --check, compare all hours, or those of the span, with the raw events, and make anew those that are
     wrong. With --dry-run as well, exit 1 when some are.
     """
-    if to_ms is not None and from_ms is None and not check:
-        end("--to needs --from: say where to begin.", code=2)
-    from_at, to_at = _moment(from_ms), _moment(to_ms)
-    if from_at is not None:
-        to_at = to_at or datetime.now(UTC)
-        if from_at > to_at:
-            end("--from is later than --to: give the earlier time first.", code=2)
-        if to_at - from_at > timedelta(hours=_MOST_HOURS):
-            end(f"--from to --to is over {_MOST_HOURS // 24} days: give a shorter span.", code=2)
+    span = _span(from_ms, to_ms)
     with joined(must_exist=True) as house, on_signals() as stop:
         if check:
-            _check(house, from_at, to_at, stop, is_dry_run=is_dry_run, as_json=as_json)
+            _check(house, span, stop, is_dry_run=is_dry_run, as_json=as_json)
         else:
-            _roll_up(house, from_at, to_at, stop, is_dry_run=is_dry_run, as_json=as_json)
+            _roll_up(house, span, stop, is_dry_run=is_dry_run, as_json=as_json)
 
 
 def _roll_up(
     house: House,
-    from_at: datetime | None,
-    to_at: datetime | None,
+    span: Span | None,
     stop: threading.Event,
     *,
     is_dry_run: bool,
     as_json: bool,
 ) -> None:
     if is_dry_run:
-        if from_at is None or to_at is None:
-            wanted = rollups.planned(house.engine)
-        else:
-            wanted = rollups.hours(from_at, to_at)
+        wanted = rollups.planned(house.engine) if span is None else rollups.hours(*span)
         if as_json:
             print_json({"hours": wanted})
         else:
             print(f"{_counted(len(wanted))} would be made anew{_named(wanted)}.")
         return
     with shown("hours") as tell:
-        if from_at is None or to_at is None:
+        if span is None:
             done = rollups.roll_up_touched(house.engine, stop=stop, tell=tell)
         else:
-            done = rollups.rollup(house.engine, from_at, to_at, stop=stop, tell=tell)
+            done = rollups.rollup(house.engine, *span, stop=stop, tell=tell)
     if as_json:
         print_json(asdict(done))
     else:
@@ -104,45 +98,87 @@ def _roll_up(
 
 def _check(
     house: House,
-    from_at: datetime | None,
-    to_at: datetime | None,
+    span: Span | None,
     stop: threading.Event,
     *,
     is_dry_run: bool,
     as_json: bool,
 ) -> None:
     with shown("days compared") as tell:
-        checked = checks.check(house.engine, from_at, to_at, stop=stop, tell=tell)
-    is_mended = bool(checked.wrong) and not is_dry_run
+        checked = checks.check(house.engine, *(span or (None, None)), stop=stop, tell=tell)
+    is_done = False
     if not is_dry_run:
         with shown("hours made anew") as tell:
-            checks.mend(house.engine, checked, tell=tell)
+            is_done = checks.mend(house.engine, checked, stop=stop, tell=tell)
+    is_mended = is_done and bool(checked.wrong)
     if as_json:
         print_json(asdict(checked) | {"is_mended": is_mended})
     else:
-        print(_checked(checked, is_mended=is_mended))
+        print("\n".join(_checked(checked, is_mended=is_mended, is_dry_run=is_dry_run)))
     if checked.wrong and is_dry_run:
         raise SystemExit(1)
 
 
-def _checked(checked: Checked, *, is_mended: bool) -> str:
-    """What a check found, in two sentences or three."""
-    lines = [f"Compared {_counted(checked.hours)} with the raw events; {checked.left_out:,} were"]
-    return "".join(lines)
+def _span(from_ms: int | None, to_ms: int | None) -> Span | None:
+    """The span that was asked for; None where none was."""
+    if from_ms is None:
+        if to_ms is not None:
+            end("--to needs --from: say where to begin.", code=2)
+        return None
+    to_ms = time.time_ns() // 1_000_000 if to_ms is None else to_ms
+    if from_ms > to_ms:
+        end("--from is later than --to: give the earlier time first.", code=2)
+    if to_ms - from_ms > _MOST_DAYS * _DAY_MS:
+        end(f"--from is over {_MOST_DAYS} days before --to: give a shorter span.", code=2)
+    return (
+        datetime.fromtimestamp(from_ms / 1000, UTC),
+        datetime.fromtimestamp(to_ms / 1000, UTC),
+    )
 
 
-def _moment(ms: int | None) -> datetime | None:
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+def _checked(checked: Checked, *, is_mended: bool, is_dry_run: bool) -> list[str]:
+    """What a check found, in sentences, one a line."""
+    lines = [f"Compared {_counted(checked.hours)} with the raw events{_ends(checked)}."]
+    if checked.left_out:
+        lines.append(f"Left {_counted(checked.left_out)} out that changed just now.")
+    if not checked.wrong:
+        lines.append("No rollup is wrong.")
+    else:
+        one = len(checked.wrong) == 1
+        was = ("was" if one else "were") if is_mended else ("is" if one else "are")
+        lines.append(
+            f"{_counted(len(checked.wrong))} {was} wrong, in {', '.join(checked.tables)}"
+            f"{_named(checked.wrong)}."
+        )
+        if is_mended:
+            lines.append("Made anew.")
+        elif is_dry_run:
+            lines.append("The same without --dry-run makes that anew.")
+        else:
+            lines.append("It was stopped: the next rollup makes that anew.")
+    if not checked.is_complete:
+        lines.append("It was stopped before the end: run it again.")
+    return lines
+
+
+def _ends(checked: Checked) -> str:
+    if checked.first_hour is None or checked.last_hour is None:
+        return ""
+    return f", {_name(checked.first_hour)} to {_name(checked.last_hour)} (UTC)"
 
 
 def _counted(hours: int) -> str:
     return f"{hours:,} hour" if hours == 1 else f"{hours:,} hours"
 
 
-def _named(hours: list[datetime] | tuple[datetime, ...]) -> str:
+def _named(hours: Sequence[datetime]) -> str:
     """The first of them, in UTC, after a colon; nothing where there are none."""
     if not hours:
         return ""
-    names = ", ".join(f"{hour:%Y-%m-%d %H:00}" for hour in hours[:_NAMED])
+    names = ", ".join(_name(hour) for hour in hours[:_NAMED])
     more = f" and {len(hours) - _NAMED:,} more" if len(hours) > _NAMED else ""
     return f": {names}{more} (UTC)"
+
+
+def _name(hour: datetime) -> str:
+    return f"{hour:%Y-%m-%d %H:00}"
