@@ -45,7 +45,7 @@ begin
                    'quarantined_events', 'pipeline_health', 'hourly_rollups', 'hourly_totals',
                    'player_days', 'daily_cohorts', 'mission_runs', 'daily_missions', 'touched_hours',
                    'session_parts', 'daily_rollups', 'daily_sessions', 'rollup_checks', 'forgotten_players',
-                   'imports', 'alembic_version'))
+                   'imports', 'mission_parts', 'alembic_version'))
           and class.relkind in ('r', 'p')
           and class.relowner <> 'infamous_owner'::regrole
         union all
@@ -96,15 +96,18 @@ grant select on game_events, pipeline_health, alembic_version to infamous_jobs;
 grant select, update (released_at, attempts) on quarantined_events to infamous_jobs;
 grant select, insert, update, delete
     on hourly_rollups, hourly_totals, player_days, daily_cohorts, mission_runs, daily_missions,
-       touched_hours, session_parts, daily_rollups, daily_sessions
+       touched_hours, session_parts, daily_rollups, daily_sessions, mission_parts
     to infamous_jobs;
 grant select, insert, update on imports to infamous_jobs;
-grant select, insert on rollup_checks to infamous_jobs;
+grant select, insert, delete on rollup_checks to infamous_jobs;
+-- Only what is older than the raw events; of the rest, consumers keep the account.
+grant delete on pipeline_health to infamous_jobs;
 grant select (number, player_sha256) on forgotten_players to infamous_jobs;
 
 grant select
     on game_events, pipeline_health, hourly_rollups, hourly_totals, player_days, daily_cohorts,
-       mission_runs, daily_missions, session_parts, daily_rollups, daily_sessions, rollup_checks, imports
+       mission_runs, daily_missions, session_parts, daily_rollups, daily_sessions, rollup_checks, imports,
+       mission_parts
     to infamous_bi;
 -- Counts by reason, and when; what a sender wrote may be anything, and stays out of dashboards.
 grant select (sha256, size_bytes, reason, times_seen, first_seen_at, last_seen_at, released_at, entry_id,

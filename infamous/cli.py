@@ -23,6 +23,7 @@ from infamous.commands import (
     proof,
     quarantine,
     retention,
+    rollup,
     run,
     shadow,
 )
@@ -57,7 +58,7 @@ app.add_typer(
     quarantine.app, name="quarantine", help="What was refused: look at it, fix it, release it."
 )
 app.add_typer(archive.app, name="archive", help="What passed on the stream, kept as Parquet.")
-for group in (shadow, retention, forget, proof):
+for group in (rollup, shadow, retention, forget, proof):
     app.add_typer(group.app)
 
 

@@ -149,11 +149,14 @@ def rollup(
     now = datetime.now(UTC)
     with _house() as house, _postgres(house) as engine:
         done = rollups.rollup(engine, now - timedelta(hours=count - 1), now, stop=house.stop)
-    _tell(
-        done,
+    _tell(done, rolled_up(done), as_json=as_json)
+
+
+def rolled_up(done: rollups.RolledUp) -> str:
+    """What a rollup did, in a sentence."""
+    return (
         f"Rolled {done.hours:,} hours up into {done.rows:,} rows; {done.without_raw:,} hours have"
-        f" no raw events any more{ending(is_complete=done.is_complete)}",
-        as_json=as_json,
+        f" no raw events any more{ending(is_complete=done.is_complete)}"
     )
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
-from jobs import days, tombstones
+from jobs import days, rollup, tombstones
 from jobs.mentions import Kept, Name
 from jobs.progress import Progress, untold
 from jobs.shelf import Shelf
@@ -42,12 +42,13 @@ _LOCK_PATIENCE_S: Final = 60.0
 _CHUNK: Final = 200
 _FOR_EVER_MS: Final = 2**63
 
-# Tables of which rows are one player's; the sums over all players are made anew from them.
+# Tables of which rows are one player's; what sums up all players is made anew from them.
 _ROLLUPS: Final = (
     "hourly_rollups",
     "session_parts",
     "daily_rollups",
     "player_days",
+    "mission_parts",
     "mission_runs",
 )
 
@@ -77,11 +78,14 @@ with renamed as (
 )
 select count(*) from renamed
 """)
-FIRST_DAY: Final = text("""
-select least(
-    (select min(day) from player_days where player = any(:players)),
-    (select min(started_on) from mission_runs where player = any(:players))
-)
+# Of those of which the raw events are gone, what is summed up of all players is summed up again.
+TOUCH: Final = text("""
+insert into touched_hours (hour, touched_at)
+select distinct hour, timestamptz 'epoch' from (
+    select hour from hourly_rollups where player = any(:players)
+    union select hour from session_parts where player = any(:players)
+    union select hour from mission_parts where player = any(:players)
+) as theirs
 """)
 REFUSED: Final = text("""
 select sha256, raw, reason from quarantined_events where sha256 > :after order by sha256 limit :count
@@ -188,6 +192,7 @@ def forget(
     for keys in _refused(engine, name):
         with engine.begin() as connection:
             quarantined += connection.execute(DROP_REFUSED, {"keys": keys}).rowcount
+    rollup.roll_up_touched(engine, stop=stop, tell=tell)
     removed = Traces(events, beside, quarantined, rollups, entries, archived, has_game)
     is_complete = not waiting and not stop.is_set()
     if is_complete:
@@ -282,14 +287,12 @@ def _clear_tables(
     values = {"players": players, "player": players[0], "pseudonym": pseudonym}
     with connection.begin():
         connection.execute(days.LOCK_DAYS, {"lock": days.LOCK})
-        first_day = connection.execute(FIRST_DAY, values).scalar_one()
         events: int = connection.execute(
             ERASE if pseudonym is None else RENAME, values
         ).scalar_one()
+        connection.execute(TOUCH, values)
         beside = sum(_clear(connection, table, values) for table in _beside(connection))
         rollups = sum(_clear(connection, table, values) for table in _ROLLUPS)
-        if first_day is not None:
-            days.count_from(connection, first_day)
     return events, beside, rollups
 
 

@@ -1,49 +1,59 @@
-"""Rollup: hours of raw events flow in, one row an hour, player and action flows out, and totals of it.
+"""Rollup: hours of raw events flow in, one row an hour, player and action flows out, and what is made of it.
 
-An hour is always made anew as a whole, in one transaction, so a rollup may be broken off or repeated at
-any point. Events that come late are in it when their hour is rolled up again. When the hours of a day
-are made, the day is summed up from them.
+An hour is always made anew as a whole, with its totals, sessions and missions, in one transaction, so a
+rollup may be broken off or repeated at any point. When the hours of a day are made, the day is summed up
+from them. Which hours have changed, because events came late or were removed, is told by whoever changed
+them: see touched.py.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Final
 
 from sqlalchemy import Connection, Engine, text
 
-from jobs import days
+from jobs import days, missions, raw, sessions, touched
+from jobs.progress import Progress, untold
+from jobs.summary import HOUR, Summary, of_hour
 from pipeline import failpoint
 
-HOUR: Final = timedelta(hours=1)
 # Any number, the same for every rollup; the second key is the hour.
 _LOCK: Final = 481_516_234
 
-LOCK_HOUR: Final = text("select pg_advisory_xact_lock(:lock, :hour_number)")
-FORGET: Final = text("delete from hourly_rollups where hour = :hour")
-# Both ends are named, so that Postgres looks into the one partition of that day.
-SUM_UP: Final = text("""
-insert into hourly_rollups (hour, player, action, events, xp_delta, karma_delta)
-select :hour, player, action, count(*), sum(xp_delta), sum(karma_delta)
-from game_events where ts >= :hour and ts < :next_hour
-group by player, action
+# An hour's sessions say which of the next hour's go on from them: whoever makes an hour has the next in hand
+# as well, in this order, and reads the one before while nobody else has that.
+LOCK_HOURS: Final = text("""
+select pg_advisory_xact_lock(:lock, number) from generate_series(:number, :number + 1) as number
 """)
-FORGET_TOTALS: Final = text("delete from hourly_totals where hour = :hour")
-TOTAL: Final = text("""
-insert into hourly_totals (hour, action, events, xp_delta, karma_delta)
-select hour, action, sum(events), sum(xp_delta), sum(karma_delta)
-from hourly_rollups where hour = :hour
-group by hour, action
-""")
-HAS_RAW: Final = text("""
-select exists (
-    select from pg_inherits join pg_class partition on partition.oid = inhrelid
-    where inhparent = 'game_events'::regclass and relname = :partition
+ROLLUPS: Final = Summary(
+    "hourly_rollups",
+    "hour",
+    ("player", "action"),
+    ("events", "xp_delta", "karma_delta"),
+    """
+    select date_bin('1 hour', ts, 'epoch') as hour, player, action, count(*) as events,
+           sum(xp_delta) as xp_delta, sum(karma_delta) as karma_delta
+    from game_events where ts >= :begin and ts < :end
+    group by 1, 2, 3
+    """,
 )
-""")
+TOTALS: Final = Summary(
+    "hourly_totals",
+    "hour",
+    ("action",),
+    ("events", "xp_delta", "karma_delta"),
+    """
+    select hour, action, sum(events)::bigint as events, sum(xp_delta)::bigint as xp_delta,
+           sum(karma_delta)::bigint as karma_delta
+    from hourly_rollups where hour >= :begin and hour < :end
+    group by hour, action
+    """,
+)
 
 
 @dataclass(frozen=True)
@@ -64,34 +74,40 @@ def rollup(
     to_hour: datetime,
     *,
     stop: threading.Event | None = None,
+    tell: Progress = untold,
 ) -> RolledUp:
     """Make the rollups of each UTC hour anew that begins from one time on and before another, and then
     those of the days these hours are in.
 
     Both times are aware; the first is taken back to the beginning of its hour. Several at once wait for
-    each other, hour by hour and day by day. Asked to stop, it still sums up the day it is in.
+    each other, hour by hour and day by day. Asked to stop, it still sums up the day it is in. ``tell`` is
+    told hours.
     """
-    done = rows = without_raw = 0
-    is_complete = True
-    with engine.connect() as connection:
-        for day, its_hours in groupby(hours(from_hour, to_hour), key=datetime.date):
-            made: list[datetime] = []
-            for hour in its_hours:
-                is_complete = stop is None or not stop.is_set()
-                if not is_complete:
-                    break
-                count = _roll_up(connection, hour)
-                if count is None:
-                    without_raw += 1
-                else:
-                    rows += count
-                    made.append(hour)
-            if made:
-                days.sum_up(connection, day, made[0], made[-1] + HOUR)
-                done += len(made)
-            if not is_complete:
-                break
-    return RolledUp(done, rows, without_raw, is_complete)
+    wanted = hours(from_hour, to_hour)
+    return _roll_up_all(engine, wanted, wanted, stop or threading.Event(), tell)
+
+
+def roll_up_touched(
+    engine: Engine,
+    also: Iterable[datetime] = (),
+    *,
+    stop: threading.Event | None = None,
+    tell: Progress = untold,
+) -> RolledUp:
+    """The same for the hours of which events were stored or removed since they were made, and for others.
+
+    An hour that changed in the last five minutes counts as changed still. ``also`` holds beginnings of
+    UTC hours.
+    """
+    also = list(also)
+    wanted = sorted({*planned(engine), *also})
+    return _roll_up_all(engine, wanted, also, stop or threading.Event(), tell)
+
+
+def planned(engine: Engine) -> list[datetime]:
+    """The hours that ``roll_up_touched`` would make anew now."""
+    with engine.connect() as connection, connection.begin():
+        return touched.hours(connection)
 
 
 def hours(from_hour: datetime, to_hour: datetime) -> list[datetime]:
@@ -104,20 +120,70 @@ def hours(from_hour: datetime, to_hour: datetime) -> list[datetime]:
     return found
 
 
+def _roll_up_all(
+    engine: Engine,
+    wanted: Iterable[datetime],
+    always: Iterable[datetime],
+    stop: threading.Event,
+    tell: Progress,
+) -> RolledUp:
+    """Make the wanted hours anew, in order, but for those that another rollup has made meanwhile."""
+    wanted, always = list(wanted), frozenset(always)
+    done = rows = without_raw = 0
+    is_complete = True
+    with engine.connect() as connection:
+        for day, its_hours in groupby(wanted, key=datetime.date):
+            with connection.begin():
+                told = touched.read(connection, day)
+            made: list[datetime] = []
+            for hour in its_hours:
+                if hour not in always and all(row.hour != hour for row in told):
+                    continue
+                is_complete = not stop.is_set()
+                if not is_complete:
+                    break
+                count = _roll_up(connection, hour)
+                made.append(hour)
+                if count is None:
+                    without_raw += 1
+                else:
+                    done, rows = done + 1, rows + count
+                tell(done + without_raw, len(wanted))
+            if made:
+                days.sum_up(connection, day, made, [row for row in told if row.hour in made])
+            if not is_complete:
+                break
+    return RolledUp(done, rows, without_raw, is_complete)
+
+
 def _roll_up(connection: Connection, hour: datetime) -> int | None:
-    """Make an hour's rows anew and say how many; None, and no change, where its raw events are gone."""
-    span = {"hour": hour, "next_hour": hour + HOUR}
-    with connection.begin() as transaction:
+    """Make an hour anew and say how many rows it has; None where its raw events are gone.
+
+    What was rolled up of those is kept, and what is made from it is made anew: somebody may have taken a
+    player out of it.
+    """
+    span = of_hour(hour)
+    with connection.begin():
         number = int(hour.timestamp()) // 3600
-        connection.execute(LOCK_HOUR, {"lock": _LOCK, "hour_number": number})
-        connection.execute(FORGET, span)
+        connection.execute(LOCK_HOURS, {"lock": _LOCK, "number": number})
+        rows = _count(connection, hour)
+        connection.execute(TOTALS.forget, span)
+        connection.execute(TOTALS.note, span)
+        sessions.link(connection, hour)
+    return rows
+
+
+def _count(connection: Connection, hour: datetime) -> int | None:
+    """Count the raw events of an hour anew, or leave all as it was where they are gone."""
+    span = of_hour(hour)
+    with connection.begin_nested() as attempt:
+        connection.execute(ROLLUPS.forget, span)
         failpoint.reached("in_rollup")
-        rows = connection.execute(SUM_UP, span).rowcount
-        connection.execute(FORGET_TOTALS, span)
-        connection.execute(TOTAL, span)
-        # Asked last: a partition that is there now was there when its rows were summed up.
-        partition = {"partition": f"game_events_{hour:%Y%m%d}"}
-        if not connection.execute(HAS_RAW, partition).scalar_one():
-            transaction.rollback()
+        rows = connection.execute(ROLLUPS.note, span).rowcount
+        sessions.make(connection, hour)
+        missions.make(connection, hour)
+        # Asked last: a partition that is there now was there when its events were counted.
+        if not raw.has_hour(connection, hour):
+            attempt.rollback()
             return None
     return rows

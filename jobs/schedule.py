@@ -24,6 +24,7 @@ from pipeline.pulse import Beating, Pulse
 
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
+_DAY_S: Final = 24 * _HOUR_S
 _BEAT_S: Final = 1.0
 
 
@@ -34,6 +35,8 @@ class Entry:
     task: Callable[..., Any]
     every_s: int
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    # It is due so long after each multiple of ``every_s`` since 1970.
+    offset_s: int = 0
 
 
 SCHEDULE: Final = (
@@ -43,12 +46,16 @@ SCHEDULE: Final = (
     Entry(tasks.archive_stream, 5 * _MINUTE_S, {"wait_s": _HOUR_S}),
     Entry(tasks.end_long_questions, _MINUTE_S, {"at_most_s": 5 * _MINUTE_S}),
     Entry(tasks.drop_old_partitions, _HOUR_S),
+    # When the fewest play, and not at the same time.
+    Entry(tasks.check_rollups, _DAY_S, offset_s=3 * _HOUR_S),
+    Entry(tasks.prune_health, _DAY_S, offset_s=4 * _HOUR_S),
 )
 
 
 def turn(entry: Entry, now_s: float) -> int:
     """The moment, in Unix seconds, at which the task was last due."""
-    return int(now_s) // entry.every_s * entry.every_s
+    since_offset_s = int(now_s) - entry.offset_s
+    return since_offset_s // entry.every_s * entry.every_s + entry.offset_s
 
 
 def next_s(now_s: float, schedule: tuple[Entry, ...] = SCHEDULE) -> float:

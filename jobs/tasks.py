@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, pool, text
 
+from jobs import check as checks
 from jobs import retention as retentions
 from jobs import rollup as rollups
 from jobs import tombstones
@@ -36,6 +37,12 @@ MOST_ARCHIVING_S: Final = 120.0
 # The newest hour that was rolled up, and the first event.
 ROLLED_UP: Final = text("""
 select (select max(hour) from hourly_rollups), (select ts from game_events order by ts limit 1)
+""")
+PRUNE_HEALTH: Final = text("""
+delete from pipeline_health where minute < now() - make_interval(days => :days)
+""")
+PRUNE_CHECKS: Final = text("""
+delete from rollup_checks where checked_at < now() - make_interval(days => :days)
 """)
 END_QUESTIONS: Final = text("""
 select count(*) filter (where pg_terminate_backend(pid))
@@ -62,13 +69,37 @@ def _require(is_within: bool, sentence: str) -> None:
 
 
 def roll_up(hours: int) -> dict[str, Any]:
-    """The last hours anew, and the days they are in; what was missed, where that is more."""
+    """The hours that changed and the last ones anew, and the days they are in; what was missed, if more."""
     _require(1 <= hours <= MOST_HOURS, f"hours must be 1 to {MOST_HOURS}, not {hours}.")
     now, engine = datetime.now(UTC), _engine()
     with engine.connect() as connection:
         newest, first = connection.execute(ROLLED_UP).one()
     wanted = now - timedelta(hours=hours - 1)
-    return asdict(rollups.rollup(engine, min(wanted, newest or first or wanted), now))
+    also = rollups.hours(min(wanted, newest or first or wanted), now)
+    return asdict(rollups.roll_up_touched(engine, also, tell=in_meta()))
+
+
+def check_rollups() -> dict[str, Any]:
+    """Compare all rollups with the raw events, and make anew what is wrong."""
+    engine = _engine()
+    checked = checks.check(engine, tell=in_meta())
+    checks.mend(engine, checked)
+    return {
+        "hours": checked.hours,
+        "left_out": checked.left_out,
+        "wrong": len(checked.wrong),
+        "tables": list(checked.tables),
+    }
+
+
+def prune_health() -> dict[str, int]:
+    """What consumers and checks said of themselves goes when the raw events of that time go."""
+    span = {"days": settings.load().retention_days}
+    with _engine().begin() as connection:
+        return {
+            "minutes": connection.execute(PRUNE_HEALTH, span).rowcount,
+            "checks": connection.execute(PRUNE_CHECKS, span).rowcount,
+        }
 
 
 def trim_stream(keep_s: float) -> dict[str, float]:
@@ -147,6 +178,8 @@ ALL: Final[tuple[Callable[..., Any], ...]] = (
     archive_stream,
     end_long_questions,
     drop_old_partitions,
+    check_rollups,
+    prune_health,
 )
 
 

@@ -292,6 +292,28 @@ daily_cohorts = Table(
     comment="active players a day and cohort: daily actives and retention are sums of it",
 )
 
+mission_parts = Table(
+    "mission_parts",
+    metadata,
+    Column(
+        "hour",
+        DateTime(timezone=True),
+        primary_key=True,
+        comment="beginning of the UTC hour the part lies in",
+    ),
+    Column("player", Text, primary_key=True, comment="who played"),
+    Column("mission", Text, primary_key=True, comment="its name, cut to 64 characters"),
+    Column(
+        "playthrough",
+        Text,
+        primary_key=True,
+        comment="the how manieth time, from 1, as the events tell it; 1 if they do not",
+    ),
+    Column("is_completed", Boolean, nullable=False, comment="whether it was completed in the hour"),
+    Index(None, "player", "mission", "playthrough"),
+    comment="runs of missions cut by UTC hour; what mission_runs is made from",
+)
+
 mission_runs = Table(
     "mission_runs",
     metadata,

@@ -20,12 +20,14 @@ from jobs import archive as archives
 from jobs import rollup as rollups
 from jobs import tombstones
 from jobs.archiver import archive
+from jobs.check import check
 from jobs.forget import Forgotten, Traces, forget, look
 from jobs.imports import import_file
 from jobs.mapping import Plan
 from jobs.release import release
 from jobs.replay import replay, replay_events
 from jobs.shelf import Shelf
+from jobs.summary import HOUR
 from pipeline import failpoint
 from pipeline.entry import Form, array_of
 from pipeline.event import Event, datetime_of, encode
@@ -34,6 +36,18 @@ from tests.conftest import World
 from tests.integration.consuming import is_drained, now_ms, until, working
 from tests.unit.samples import RETENTION_DAYS, chains, payload
 
+# Whose rows are one player's, or a sum over all.
+ROLLUPS = (
+    *(
+        "hourly_rollups",
+        "session_parts",
+        "daily_rollups",
+        "player_days",
+        "mission_parts",
+        "mission_runs",
+    ),
+    *("hourly_totals", "daily_cohorts", "daily_missions", "daily_sessions"),
+)
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -64,7 +78,7 @@ def rows(world: World, query: str, **values: Any) -> list[dict[str, Any]]:
 def everything(world: World) -> dict[str, Any]:
     """All that says who the players are, by table."""
     found: dict[str, Any] = {"game_events": rows(world, "select * from game_events order by id")}
-    for table in ("hourly_rollups", "player_days", "mission_runs"):
+    for table in ROLLUPS:
         found[table] = sorted(map(str, rows(world, f"select * from {table}")))
     return found
 
@@ -93,7 +107,7 @@ def fill(world: World, events: list[Event]) -> str:
 def roll_up(world: World, events: list[Event]) -> None:
     """Sum up the hours of these events."""
     first, last = (datetime_of(event.ts_ms) for event in (events[0], events[-1]))
-    rollups.rollup(world.engine, first, last + rollups.HOUR)
+    rollups.rollup(world.engine, first, last + HOUR)
 
 
 def recent(events: int = 300) -> list[Event]:
@@ -118,7 +132,6 @@ def test_nothing_of_the_player_stays_and_nothing_of_another_goes(world: World) -
     assert look(world.engine, world.source, gone).is_none
     assert rows(world, "select * from game_events order by id") == before
     assert gone.encode() not in b"".join(world.payloads())
-    roll_up(world, events)
     ours = {str(event.id) for event in others}
     assert {json.loads(raw)["id"] for raw in world.payloads() if raw.count(b'"id"')} >= ours
     assert rows(world, "select distinct player from hourly_rollups") != []
@@ -134,12 +147,39 @@ def test_the_rest_is_as_if_they_had_never_played(world: World) -> None:
     with working(world):
         forget(world.engine, world.source, gone)
         until(lambda: is_drained(world), "the others' events to be stored again")
-    roll_up(world, events)
-    (cohort,) = rows(world, "select sum(players) as players from daily_cohorts")
+    with world.engine.begin() as connection:  # what consumers told counts as changed for minutes
+        connection.execute(text("delete from touched_hours"))
+    checked = check(world.engine)
+    assert checked.hours > 0
+    assert not checked.wrong
+    (cohort,) = rows(
+        world, "select sum(players) as players from daily_cohorts where day = first_day"
+    )
     assert cohort["players"] == len({e.player for e in events} - {gone})
-    recount = rows(world, "select count(*) from game_events")
-    totals = rows(world, "select sum(events) as count from hourly_totals")
-    assert [{"count": int(totals[0]["count"])}] == recount
+
+
+def test_hours_without_raw_events_lose_them_too(world: World) -> None:
+    """What is summed up of days that have left retention counts those who are left."""
+    events = recent()
+    gone = fill(world, events)
+    world.client.delete(world.source.key)
+    for day in {datetime_of(event.ts_ms).date() for event in events}:
+        with world.engine.begin() as connection:
+            connection.execute(text(f"drop table game_events_{day:%Y%m%d}"))
+    with world.engine.begin() as connection:
+        connection.execute(text("delete from touched_hours"))
+    before = rows(
+        world, "select sum(events) as events from hourly_rollups where player <> :gone", gone=gone
+    )
+    done = forget(world.engine, world.source, gone)
+    assert (done.removed.events, done.is_complete) == (0, True)
+    assert done.removed.rollups > 0
+    for table in ("hourly_rollups", "hourly_totals", "daily_rollups"):
+        assert rows(world, f"select sum(events) as events from {table}") == before, table
+    (cohort,) = rows(
+        world, "select sum(players) as players from daily_cohorts where day = first_day"
+    )
+    assert cohort["players"] == len({e.player for e in events} - {gone})
 
 
 def test_nobody_brings_them_back(world: World) -> None:

@@ -25,6 +25,7 @@ from jobs.replay import BrokenOff, Replayed, replay, replay_events
 from jobs.rollup import RolledUp, rollup
 from jobs.room import NobodyReads
 from jobs.sift import Chosen
+from jobs.summary import of_hour
 from pipeline import failpoint
 from pipeline.entry import packed_up
 from pipeline.event import Event, Reason, encode
@@ -571,9 +572,9 @@ def test_hours_whose_raw_events_are_gone_keep_their_rollups(world: World) -> Non
 def test_a_rollup_reads_one_partition(world: World) -> None:
     """An hour costs a day's partition at most, however long the history is."""
     hour = this_hour()
-    span = {"hour": hour, "next_hour": hour + HOUR}
+    query = text(f"explain {rollups.ROLLUPS.note.text}")
     with world.engine.connect() as connection:
-        plan = connection.execute(text(f"explain {rollups.SUM_UP.text}"), span).scalars().all()
+        plan = connection.execute(query, of_hour(hour)).scalars().all()
     partitions = set(re.findall(r"game_events_\d{8}", "\n".join(plan)))
     assert partitions == {f"game_events_{hour:%Y%m%d}"}
 
@@ -587,9 +588,9 @@ def test_two_rollups_of_an_hour_wait_for_each_other(world: World) -> None:
         target=lambda: done.append(rollup(world.engine, hour, hour + HOUR)), daemon=True
     )
     with world.engine.begin() as first:
-        key = {"lock": rollups._LOCK, "hour_number": int(hour.timestamp()) // 3600}
-        first.execute(rollups.LOCK_HOUR, key)
-        first.execute(rollups.SUM_UP, {"hour": hour, "next_hour": hour + HOUR})
+        key = {"lock": rollups._LOCK, "number": int(hour.timestamp()) // 3600}
+        first.execute(rollups.LOCK_HOURS, key)
+        first.execute(rollups.ROLLUPS.note, of_hour(hour))
         thread.start()
         until(lambda: rows(world, WAITING), "the second to wait")
     thread.join(10)

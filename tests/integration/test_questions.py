@@ -65,7 +65,8 @@ where day is not null group by 1, 2 order by 1, 2
 KEPT_COHORTS: Final = "select * from daily_cohorts order by day, first_day"
 KEPT_MISSIONS: Final = "select * from daily_missions order by day, mission"
 TABLES: Final = (
-    "hourly_totals", "player_days", "daily_cohorts", "mission_runs", "daily_missions",
+    "hourly_totals", "session_parts", "mission_parts", "player_days", "daily_rollups", "daily_cohorts",
+    "mission_runs", "daily_missions", "daily_sessions",
 )  # fmt: skip
 
 

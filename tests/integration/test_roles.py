@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg2
@@ -21,8 +21,9 @@ from consumer.load import Loader, SchemaError
 from infamous import logins, schema
 from infamous.logins import ROLES
 from jobs import tasks
+from jobs.check import check, mend
 from jobs.release import Released, release
-from jobs.rollup import rollup
+from jobs.rollup import roll_up_touched, rollup
 from pipeline.event import encode
 from pipeline.settings import SettingsError, libpq_url
 from tests.conftest import World
@@ -177,16 +178,25 @@ def test_dashboards_read_and_nothing_else(world: World, statement: str) -> None:
         refused(connection, statement)
 
 
-def test_jobs_work_as_their_role(world: World) -> None:
-    """Rollups and release need no more than it has."""
+def test_jobs_work_as_their_role(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rollups, their check, pruning and release need no more than it has."""
     events = chains(50, start_ms=now_ms() - 60_000)
     world.source.append([*[encode(event) for event in events], b"bad"])
     with working(world):
         until(lambda: is_drained(world), "the stream to drain")
     engine = create_engine(url_of(world, "infamous_jobs"), poolclass=pool.NullPool)
     now = datetime.now(UTC)
-    rollup(engine, now, now)
+    rollup(engine, now - timedelta(hours=1), now)
     assert world.count("hourly_rollups") > 0
+    assert roll_up_touched(engine).hours > 0
+    with world.engine.begin() as connection:
+        connection.execute(text("truncate touched_hours"))
+        connection.execute(text("delete from daily_missions"))
+    checked = check(engine)
+    assert checked.tables == ("daily_missions",)
+    assert mend(engine, checked)
+    monkeypatch.setenv("DATABASE_URL", url_of(world, "infamous_jobs"))
+    assert tasks.prune_health() == {"minutes": 0, "checks": 0}
     assert release(engine, world.source) == Released(1, 0, 0, is_complete=True)
     with session(world, "infamous_jobs") as connection:
         for statement in (
