@@ -21,6 +21,7 @@ from infamous import status, trace
 from infamous.embedded import binaries
 from jobs import schedule
 from jobs.archiver import archive
+from jobs.forget import forget
 from jobs.queue import queue
 from jobs.release import release
 from jobs.replay import replay
@@ -148,7 +149,7 @@ def test_a_consumer_can_do_its_work(world: World, as_user: Any) -> None:
 def test_the_command_line_and_the_jobs_can_do_theirs(
     world: World, as_user: Any, tmp_path: Path
 ) -> None:
-    """Status, trace, replay, release, trim, and the archive, until it is given up."""
+    """Status, trace, replay, release, forget, trim, and the archive, until it is given up."""
     events = chains(50, start_ms=now_ms() - 60_000)
     began_ms = now_ms() - 1000
     world.source.append([*[encode(event) for event in events], b"bad"])
@@ -159,6 +160,10 @@ def test_the_command_line_and_the_jobs_can_do_theirs(
         assert trace.trace(operator, world.engine, events[3].id).is_found
         assert replay(operator, began_ms, now_ms()).entries == 51
         assert release(world.engine, operator).entries == 1
+        until(lambda: is_drained(world), "the stream to drain")
+        world.client.hset(PLAYERS, events[0].player, "a game")
+        gone = forget(world.engine, operator, events[0].player)
+        assert (gone.is_complete, gone.removed.entries, gone.removed.has_game) == (True, 34, True)
         until(lambda: is_drained(world), "the stream to drain")
     assert trim(operator, 0.0).entries > 0
     kept = Stream(operator.client, group=ARCHIVE_GROUP)
@@ -195,7 +200,6 @@ def test_rq_can_work(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 NEVER = (
-    ("XDEL", STREAM, "1-1"),
     ("DEL", STREAM),
     ("DEL", PLAYERS),
     ("UNLINK", STREAM),
@@ -228,12 +232,14 @@ NOT_THEIRS = {
         ("XINFO", "STREAM", STREAM),
         ("XTRIM", STREAM, "MAXLEN", "0"),
         ("XACK", STREAM, "postgres", "1-1"),
+        ("XDEL", STREAM, "1-1"),
         ("XGROUP", "SETID", STREAM, "postgres", "0"),
         ("XGROUP", "DESTROY", STREAM, "postgres"),
     ),
     "consumer": (
         ("XGROUP", "DESTROY", STREAM, "postgres"),
         ("XTRIM", STREAM, "MAXLEN", "0"),
+        ("XDEL", STREAM, "1-1"),
         ("XADD", STREAM, "*", "event", "x"),
         ("HSET", PLAYERS, "x", "y"),
     ),
@@ -241,7 +247,7 @@ NOT_THEIRS = {
         ("XACK", STREAM, "postgres", "1-1"),
         ("XREADGROUP", "GROUP", "postgres", "me", "STREAMS", STREAM, ">"),
     ),
-    "health": (("INFO",), ("XLEN", STREAM), ("GET", "x")),
+    "health": (("INFO",), ("XDEL", STREAM, "1-1"), ("XLEN", STREAM), ("GET", "x")),
 }
 
 
