@@ -31,6 +31,7 @@ from pipeline.entry import Form, array_of, packed_up
 from pipeline.event import Event, Reason, encode
 from pipeline.settings import SettingsError
 from pipeline.stream import ARCHIVE_GROUP, Stream
+from tests import commands
 from tests.conftest import World
 from tests.integration.consuming import now_ms, until
 from tests.unit.samples import RETENTION_DAYS, chains, payload
@@ -58,15 +59,11 @@ def command(world: World, shelf: Shelf, tmp_path: Path) -> Command:
 
     def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         variables = options.pop("variables", {})
-        return subprocess.run(
-            [sys.executable, "-m", "infamous", *arguments],
+        return commands.run(
+            "infamous",
+            *arguments,
             cwd=tmp_path,
-            env={**os.environ, **world.environment, "ARCHIVE_URL": shelf.url, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            **options,
+            environment={**os.environ, **world.environment, "ARCHIVE_URL": shelf.url, **variables},
         )
 
     return run

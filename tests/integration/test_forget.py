@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +31,7 @@ from pipeline import failpoint
 from pipeline.entry import Form, array_of
 from pipeline.event import Event, datetime_of, encode
 from pipeline.stream import ARCHIVE_GROUP, Stream
+from tests import commands
 from tests.conftest import World
 from tests.integration.consuming import is_drained, now_ms, until, working
 from tests.unit.samples import RETENTION_DAYS, chains, payload
@@ -56,14 +56,11 @@ def infamous(world: World, tmp_path: Path) -> Command:
     """``infamous`` with these arguments, and with more variables."""
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "infamous", *arguments],
+        return commands.run(
+            "infamous",
+            *arguments,
             cwd=tmp_path,
-            env={**os.environ, **world.environment, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+            environment={**os.environ, **world.environment, **variables},
         )
 
     return run

@@ -26,6 +26,7 @@ from jobs.records import Unreadable
 from jobs.room import NobodyReads
 from pipeline.entry import MAX_ARRAY_BYTES, Form, split
 from pipeline.event import datetime_of, encode
+from tests import commands
 from tests.conftest import World
 from tests.integration.consuming import is_drained, now_ms, until, working
 from tests.unit.samples import RETENTION_DAYS, chains
@@ -47,14 +48,12 @@ def infamous(world: World, tmp_path: Path) -> Command:
     """``infamous import`` with these arguments, and with more or other variables."""
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "infamous", "import", *arguments],
+        return commands.run(
+            "infamous",
+            "import",
+            *arguments,
             cwd=tmp_path,
-            env={**os.environ, **world.environment, "RETENTION_DAYS": "90", **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+            environment={**os.environ, **world.environment, "RETENTION_DAYS": "90", **variables},
         )
 
     return run

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -29,6 +28,7 @@ from jobs.summary import of_hour
 from pipeline import failpoint
 from pipeline.entry import packed_up
 from pipeline.event import Event, Reason, encode
+from tests import commands
 from tests.conftest import World
 from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
 from tests.unit.samples import chains, payload
@@ -42,14 +42,11 @@ def job(world: World, tmp_path: Path) -> Job:
     """``python -m jobs`` with these arguments, and with more or other variables."""
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "jobs", *arguments],
+        return commands.run(
+            "jobs",
+            *arguments,
             cwd=tmp_path,
-            env={**os.environ, **world.environment, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+            environment={**os.environ, **world.environment, **variables},
         )
 
     return run
@@ -280,14 +277,11 @@ def infamous(world: World, tmp_path: Path) -> Job:
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         own = {"ARCHIVE_URL": str(tmp_path / "archive")}
-        return subprocess.run(
-            [sys.executable, "-m", "infamous", *arguments],
+        return commands.run(
+            "infamous",
+            *arguments,
             cwd=tmp_path,
-            env={**os.environ, **world.environment, **own, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+            environment={**os.environ, **world.environment, **own, **variables},
         )
 
     return run

@@ -27,6 +27,7 @@ from jobs.room import NobodyReads
 from pipeline import failpoint
 from pipeline.entry import Form
 from pipeline.event import Reason, Window, encode
+from tests import commands
 from tests.conftest import World
 from tests.integration.consuming import is_drained, now_ms, until, working
 from tests.unit.samples import RETENTION_DAYS, chains, payload
@@ -40,14 +41,12 @@ def infamous(world: World, tmp_path: Path) -> Command:
     """``infamous quarantine`` with these arguments, and with more or other variables."""
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "infamous", "quarantine", *arguments],
+        return commands.run(
+            "infamous",
+            "quarantine",
+            *arguments,
             cwd=tmp_path,
-            env={**os.environ, **world.environment, "COLUMNS": "100", **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+            environment={**os.environ, **world.environment, "COLUMNS": "100", **variables},
         )
 
     return run

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
@@ -24,6 +23,7 @@ from jobs.retention import Dropped, drop_old, oldest_kept
 from jobs.rollup import rollup
 from pipeline import partitions
 from pipeline.event import Window, encode
+from tests import commands
 from tests.conftest import World
 from tests.integration.consuming import batch_of, now_ms, until
 from tests.unit.samples import RETENTION_DAYS, chains
@@ -87,14 +87,11 @@ def command(world: World, tmp_path: Path) -> Command:
     """``infamous`` with these arguments, and with more or other variables."""
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-P", "-m", "infamous", *arguments],
+        return commands.run(
+            "infamous",
+            *arguments,
             cwd=tmp_path,
-            env={**os.environ, **world.environment, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+            environment={**os.environ, **world.environment, **variables},
         )
 
     return run

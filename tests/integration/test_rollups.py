@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from pipeline import failpoint
 from pipeline.event import Event, encode
 from producer.simulate import DAY_MS, history, population
 from producer.truth import SESSION_GAP_MS, truth
+from tests import commands
 from tests.conftest import World
 from tests.integration.consuming import batch_of, until
 from tests.integration.recount import TABLES, Row, kept, recount
@@ -59,14 +59,12 @@ def infamous(world: World, tmp_path: Path) -> Infamous:
     """``infamous rollup`` with these arguments, and with more variables."""
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-P", "-m", "infamous", "rollup", *arguments],
+        return commands.run(
+            "infamous",
+            "rollup",
+            *arguments,
             cwd=tmp_path,
-            env={**os.environ, **world.environment, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+            environment={**os.environ, **world.environment, **variables},
         )
 
     return run

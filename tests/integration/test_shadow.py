@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -30,6 +29,7 @@ from jobs.rollup import rollup
 from pipeline.entry import Entry, packed_up
 from pipeline.event import Event, encode
 from producer.simulate import population, step
+from tests import commands
 from tests.conftest import World
 from tests.integration.consuming import batch_of, is_drained, until, working
 from tests.unit.samples import RETENTION_DAYS, chains
@@ -63,14 +63,11 @@ def command(world: World, tmp_path: Path) -> Command:
     """``infamous`` with these arguments, and with more or other variables."""
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-P", "-m", "infamous", *arguments],
+        return commands.run(
+            "infamous",
+            *arguments,
             cwd=tmp_path,
-            env={**os.environ, **world.environment, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+            environment={**os.environ, **world.environment, **variables},
         )
 
     return run
