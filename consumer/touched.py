@@ -11,7 +11,7 @@ from typing import Final
 
 HOUR_MS: Final = 3_600_000
 HOURS_A_DAY: Final = 24
-# That an hour has changed is told once in so long. The rollups know: jobs/rollup.py looks at an hour again
+# That an hour has changed is told once in so long. The rollups know: jobs/touched.py looks at an hour again
 # until nothing was told of it for longer.
 TELL_EVERY_S: Final = 60.0
 

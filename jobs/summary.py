@@ -51,9 +51,8 @@ class Summary:
     @property
     def differ(self) -> TextClause:
         """Answers those hours, or days, of a span whose rows are not what they should be."""
-        values = self.values or self.keys
-        counted = ", ".join(f"counted.{value}" for value in values)
-        kept = ", ".join(f"kept.{value}" for value in values)
+        counted = ", ".join(f"counted.{value}" for value in self.values)
+        kept = ", ".join(f"kept.{value}" for value in self.values)
         return text(f"""
             with counted as ({self.count}), kept as (
                 select * from {self.name} where {_WHERE[self.by]}

@@ -1,4 +1,4 @@
-"""Commands of ours in processes of their own, forked from one that has loaded everything: a second less each."""
+"""Commands of ours in processes of their own, forked from one that has loaded everything: a second less."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,10 +15,22 @@ _FORKS: Final = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["infamous.cli", "jobs.archiver", "jobs.erasure", "jobs.records"])
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 def run(
-    module: str, *arguments: str, cwd: Path, environment: Mapping[str, str], at_most_s: float = 60.0
+    module: str,
+    *arguments: str,
+    cwd: Path,
+    environment: Mapping[str, str],
+    first: Callable[[], None] = nothing,
+    at_most_s: float = 60.0,
 ) -> subprocess.CompletedProcess[str]:
-    """``python -m MODULE`` with these arguments and this environment, which may be killed like any other."""
+    """``python -m MODULE`` with these arguments and this environment, which may be killed like any other.
+
+    ``first``, a function of a module, is called in the process before.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = _FORKS.Process(
             target=_be,
@@ -29,6 +41,7 @@ def run(
                 dict(environment),
                 f"/proc/{os.getpid()}/fd/{out.fileno()}",
                 f"/proc/{os.getpid()}/fd/{err.fileno()}",
+                first,
             ),
         )
         child.start()
@@ -54,6 +67,7 @@ def _be(
     environment: dict[str, str],
     out: str,
     err: str,
+    first: Callable[[], None],
 ) -> None:
     for number, path in ((1, out), (2, err)):
         file = os.open(path, os.O_WRONLY)
@@ -63,6 +77,7 @@ def _be(
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = [module, *arguments]
+    first()
     if module == "infamous":
         from infamous.cli import main
     else:

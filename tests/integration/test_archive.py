@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -57,13 +58,17 @@ def source(world: World) -> Stream:
 def command(world: World, shelf: Shelf, tmp_path: Path) -> Command:
     """``infamous`` with these arguments, on this world and archive."""
 
-    def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        variables = options.pop("variables", {})
+    def run(
+        *arguments: str,
+        variables: Mapping[str, str] = MappingProxyType({}),
+        first: Callable[[], None] = commands.nothing,
+    ) -> subprocess.CompletedProcess[str]:
         return commands.run(
             "infamous",
             *arguments,
             cwd=tmp_path,
             environment={**os.environ, **world.environment, "ARCHIVE_URL": shelf.url, **variables},
+            first=first,
         )
 
     return run
@@ -569,7 +574,7 @@ def test_a_disk_that_takes_no_more(source: Stream, shelf: Shelf, command: Comman
     """A sentence, nothing half done, and running it again, once there is room, completes it."""
     events = recent(1500)
     source.append(encoded(events))
-    full = command("archive", "run", preexec_fn=limit_files)
+    full = command("archive", "run", first=limit_files)
     assert full.returncode == 1
     assert "cannot be written (File too large)" in full.stderr
     assert "Traceback" not in full.stderr

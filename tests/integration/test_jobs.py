@@ -18,13 +18,14 @@ import pytest
 from sqlalchemy import create_engine, pool, text
 
 from consumer.load import Loader
+from jobs import missions, sessions
 from jobs import rollup as rollups
 from jobs.release import Released, release
 from jobs.replay import BrokenOff, Replayed, replay, replay_events
 from jobs.rollup import RolledUp, rollup
 from jobs.room import NobodyReads
 from jobs.sift import Chosen
-from jobs.summary import of_hour
+from jobs.summary import Summary, of_hour
 from pipeline import failpoint
 from pipeline.entry import packed_up
 from pipeline.event import Event, Reason, encode
@@ -563,12 +564,12 @@ def test_hours_whose_raw_events_are_gone_keep_their_rollups(world: World) -> Non
     assert rows(world, ROLLUPS) == before
 
 
-def test_a_rollup_reads_one_partition(world: World) -> None:
+@pytest.mark.parametrize("summary", [rollups.ROLLUPS, sessions.PARTS, missions.PARTS])
+def test_a_rollup_reads_one_partition(world: World, summary: Summary) -> None:
     """An hour costs a day's partition at most, however long the history is."""
     hour = this_hour()
-    query = text(f"explain {rollups.ROLLUPS.note.text}")
     with world.engine.connect() as connection:
-        plan = connection.execute(query, of_hour(hour)).scalars().all()
+        plan = connection.execute(text(f"explain {summary.count}"), of_hour(hour)).scalars().all()
     partitions = set(re.findall(r"game_events_\d{8}", "\n".join(plan)))
     assert partitions == {f"game_events_{hour:%Y%m%d}"}
 

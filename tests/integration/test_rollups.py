@@ -758,16 +758,17 @@ def test_the_check_keeps_to_what_is_there(world: World, lived: datetime) -> None
 
 def test_the_check_sees_one_moment(world: World, lived: datetime) -> None:
     """What is stored and rolled up while it runs is not in it, on either side: no false alarm."""
-    told: list[int] = []
+    days: list[int] = []
 
-    def meanwhile(done: int, _: int | None) -> None:
-        if not told:
-            for hour in (START + 3 * HOUR, lived):
-                played(world, [deed(hour, "somebody", 500)])
-        told.append(done)
+    def meanwhile(day: int, _: int | None) -> None:
+        if not days:
+            store(world, [deed(lived, "somebody", 500), deed(START + 5 * DAY, "somebody", 501)])
+        elif len(days) == 3:
+            roll_up_touched(world.engine)
+        days.append(day)
 
     assert check(world.engine, tell=meanwhile).wrong == ()
-    assert len(told) > 3
+    assert len(days) > 4
     assert_right(world)
 
 
