@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, make_url, pool, text
 from consumer.load import Loader, SchemaError
 from infamous import logins, schema
 from infamous.logins import ROLES
-from jobs import tasks
+from jobs import tasks, tombstones
 from jobs.release import Released, release
 from jobs.rollup import rollup
 from pipeline.event import encode
@@ -178,7 +178,7 @@ def test_dashboards_read_and_nothing_else(world: World, statement: str) -> None:
 
 
 def test_jobs_work_as_their_role(world: World) -> None:
-    """Rollups and release need no more than it has."""
+    """Rollups, release and the archive need no more than it has."""
     events = chains(50, start_ms=now_ms() - 60_000)
     world.source.append([*[encode(event) for event in events], b"bad"])
     with working(world):
@@ -186,6 +186,8 @@ def test_jobs_work_as_their_role(world: World) -> None:
     engine = create_engine(url_of(world, "infamous_jobs"), poolclass=pool.NullPool)
     now = datetime.now(UTC)
     rollup(engine, now, now)
+    with engine.connect() as connection:
+        assert not tombstones.read(connection)("Zeke")
     assert world.count("hourly_rollups") > 0
     assert release(engine, world.source) == Released(1, 0, 0, is_complete=True)
     with session(world, "infamous_jobs") as connection:
