@@ -56,10 +56,9 @@ class Rewritten:
 
 
 def manifests(shelf: Shelf) -> list[Manifest]:
-    """All manifests, in the order of the stream. Raises Damaged, ShelfError."""
+    """All manifests, in the order in which they were made. Raises Damaged, ShelfError."""
     texts = shelf.get_all(shelf.names(names.folder(PARTITION)))
-    found = [names.decoded(text, path) for path, text in texts.items()]
-    return sorted(found, key=lambda one: names.order(one.first_entry))
+    return [names.decoded(text, path) for path, text in texts.items()]
 
 
 def manifest(shelf: Shelf, path: str) -> Manifest:

@@ -5,8 +5,9 @@ and only then does the bookmark on the stream move. Killed anywhere and run agai
 What the archive holds already is left out: of events with one id the first is kept, as in the table. So a
 replay does not make the archive grow, nor does a group that was destroyed and begins at the beginning again.
 
-Several at once do no harm. A file's name says what is in it, so that nobody writes over another's; a batch's
-manifest is made by one of them, and the others remove what they wrote and go on from there.
+Several at once do no harm. A file's name says what is in it, so that nobody writes over another's. A manifest
+is numbered after the last that was there when its batch was compared with the archive, and a number is given
+once: who comes second removes what it wrote, and begins anew with what the first has added.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from pipeline.event import Event, Reason, Refused, Window, datetime_of, decode_a
 from pipeline.stream import GroupLost, Stream
 from pipeline.tombstone import player_in
 
-# A batch is full with about so many events, or bytes of them: what a worker has room for.
-MAX_EVENTS: Final = 200_000
-MAX_BYTES: Final = 64 * 1024 * 1024
+# A batch is full with about so many events, or bytes of them: there is room for it in 300 MB.
+MAX_EVENTS: Final = 100_000
+MAX_BYTES: Final = 32 * 1024 * 1024
 _NOT_OURS: Final = Refused(
     Reason.NOT_AN_EVENT_ENTRY, "the entry has other fields than the one named event, or events"
 )
@@ -91,7 +92,8 @@ def archive(
         if not batch.entry_ids:
             break
         files = _write(shelf, batch, known)
-        if files is None:  # another was first: what it wrote is known from now on
+        if files is None:
+            after, known = source.bookmark(), _Known(shelf)
             continue
         try:
             source.move_bookmark(batch.entry_ids[-1], len(batch.entry_ids))
@@ -221,7 +223,9 @@ class _Known:
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
-        self._manifests: dict[str, Manifest] = {}
+        # The newest manifest that is looked into, at least.
+        self.number = names.newest(shelf.names(names.folder(PARTITION)))
+        self._files: dict[str, File] = {}
 
     def fresh(self, kind: Kind, day: date, table: Any) -> Any:
         """The rows of a day that are in no file of it."""
@@ -230,8 +234,7 @@ class _Known:
             try:
                 there = archives.table_of(self._shelf, file, columns)
             except Damaged as fault:
-                # That is `infamous archive verify`'s to say; a stream that nobody trims would be worse.
-                log.get("archive").warning("A file cannot be looked into", error=str(fault))
+                _warn(fault)
                 continue
             table = parquet.without_known(table, there)
             if not table.num_rows:
@@ -249,18 +252,27 @@ class _Known:
                 yield file
 
     def _file(self, path: str) -> File | None:
-        batch = names.batch_of(path)
-        if batch not in self._manifests:
-            at = names.path(PARTITION, batch)
+        at = names.path(PARTITION, names.batch_of(path))
+        if path not in self._files:
             try:
-                self._manifests[batch] = names.decoded(self._shelf.get(at), at)
+                files = archives.manifest(self._shelf, at).files
             except Gone:  # it is being written, or was left by a process that was killed
                 return None
-        return next((file for file in self._manifests[batch].files if file.path == path), None)
+            except Damaged as fault:
+                _warn(fault)
+                return None
+            self._files |= {file.path: file for file in files}
+        return self._files.get(path)
+
+
+def _warn(fault: Damaged) -> None:
+    """Go on all the same: rows that are there twice do less harm than a stream that nobody may trim."""
+    log.get("archive").warning("What is archived cannot be looked into", error=str(fault))
 
 
 def _write(shelf: Shelf, batch: _Batch, known: _Known) -> tuple[File, ...] | None:
-    """Write what is new of a batch; None where another wrote a batch of that name in this moment."""
+    """Write what is new of a batch; None where another has made a manifest meanwhile."""
+    name = names.batch_name(known.number + 1)
     rows: list[tuple[Kind, date, Any]] = [
         ("events", day, parquet.sorted_by_id(table))
         for day, table in parquet.by_day(parquet.together(batch.events))
@@ -268,20 +280,19 @@ def _write(shelf: Shelf, batch: _Batch, known: _Known) -> tuple[File, ...] | Non
     rows += [
         ("refused", day, table) for day, table in parquet.by_day(parquet.of_refused(batch.refused))
     ]
-    tables = [(kind, day, known.fresh(kind, day, table)) for kind, day, table in rows]
-    fresh_ids = {one for *_, table in tables for one in parquet.entry_ids(table)}
-    if not fresh_ids:
-        return ()
-    start = next(place for place, one in enumerate(batch.entry_ids) if one in fresh_ids)
-    name = _free_name(shelf, batch.entry_ids[start])
-    put = [archives.put_table(shelf, kind, day, name, table) for kind, day, table in tables]
+    put = [
+        archives.put_table(shelf, kind, day, name, known.fresh(kind, day, table))
+        for kind, day, table in rows
+    ]
     files = tuple(file for file in put if file is not None)
+    if not files:
+        return ()
     failpoint.reached("in_archive")
     made = Manifest(
         partition=PARTITION,
-        first_entry=batch.entry_ids[start],
+        first_entry=batch.entry_ids[0],
         last_entry=batch.entry_ids[-1],
-        entries=len(batch.entry_ids) - start,
+        entries=len(batch.entry_ids),
         made_at=datetime_of(_now_ms()),
         files=files,
     )
@@ -291,14 +302,10 @@ def _write(shelf: Shelf, batch: _Batch, known: _Known) -> tuple[File, ...] | Non
     for file in files:
         there = shelf.names(names.file_folder(file.kind, file.day, PARTITION))
         archives.sweep(shelf, [path for path in there if names.batch_of(path) == name])
-    return files if is_ours else None
-
-
-def _free_name(shelf: Shelf, first_entry: str) -> str:
-    nth = 1
-    while shelf.exists(names.path(PARTITION, names.batch_name(first_entry, nth))):
-        nth += 1
-    return names.batch_name(first_entry, nth)
+    if not is_ours:
+        return None
+    known.number += 1
+    return files
 
 
 def _sum(done: Archived, batch: _Batch, files: Sequence[File]) -> Archived:

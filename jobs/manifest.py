@@ -1,11 +1,13 @@
 """The manifest: what was written of a batch flows in, the JSON text that makes it so flows out. Pure.
 
-A file belongs to the archive once a manifest names it. The names of both are made here.
+A file belongs to the archive once a manifest names it. Manifests are numbered from 1, and a number is given
+once: whoever makes one has seen all before it. The names of both are made here.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Final, Literal
 
@@ -14,7 +16,7 @@ import msgspec
 Kind = Literal["events", "refused"]
 
 _FILE: Final = re.compile(
-    r"(events|refused)/day=\d{4}-\d\d-\d\d/partition=\d+/[0-9.-]+-[0-9a-f]{8}\.parquet"
+    r"(events|refused)/day=\d{4}-\d\d-\d\d/partition=\d+/\d+-[0-9a-f]{8}\.parquet"
 )
 
 
@@ -48,8 +50,8 @@ class File(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """What a run of entries of the stream became.
 
-    ``entries`` were read from ``first_entry`` to ``last_entry``, both included. Those that brought
-    nothing new have left no row.
+    ``entries`` were read from ``first_entry`` to ``last_entry``, both included. What was archived before has
+    left no row.
     """
 
     partition: int
@@ -102,7 +104,7 @@ def order(entry_id: str) -> tuple[int, int]:
     return int(ms), int(number or 0)
 
 
-# --- names; in the order of the stream, as long as its ids are those of a clock
+# --- names
 
 
 def folder(partition: int) -> str:
@@ -115,14 +117,15 @@ def path(partition: int, batch: str) -> str:
     return f"{folder(partition)}/{batch}.json"
 
 
-def batch_name(first_entry: str, time: int) -> str:
-    """What a batch is called that begins with this entry, where an entry of the id does so the nth time.
+def batch_name(number: int) -> str:
+    """What the batch of that number is called; in their order, however a store lists them."""
+    return f"{number:08d}"
 
-    A stream that began anew, or went on as its replica had it, gives ids a second time.
-    """
-    ms, number = order(first_entry)
-    name = f"{ms:013d}-{number:06d}"
-    return name if time == 1 else f"{name}.{time}"
+
+def newest(paths: Iterable[str]) -> int:
+    """The highest number of these manifests; 0 where there are none."""
+    numbers = [int(name) for path in paths if (name := batch_of(path)).isdecimal()]
+    return max(numbers, default=0)
 
 
 def file_folder(kind: Kind, day: date, partition: int) -> str:

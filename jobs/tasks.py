@@ -143,17 +143,16 @@ def archive_stream(wait_s: float = 0.0) -> dict[str, Any]:
         raise SettingsError("REDIS_URL must name a server: set it.")
     source = Stream(stream.connect(config.redis_url), group=stream.ARCHIVE_GROUP)
     with closing(source.client), tombstones.known(_engine()) as is_forgotten:
-        return asdict(
-            archiver.archive(
-                source,
-                Shelf(config.archive),
-                retention_days=config.retention_days,
-                is_forgotten=is_forgotten,
-                wait_s=wait_s,
-                at_most_s=MOST_ARCHIVING_S,
-                tell=in_meta(),
-            )
+        done = archiver.archive(
+            source,
+            Shelf(config.archive),
+            retention_days=config.retention_days,
+            is_forgotten=is_forgotten,
+            wait_s=wait_s,
+            at_most_s=MOST_ARCHIVING_S,
+            tell=in_meta(),
         )
+    return asdict(done) if done.entries else {}
 
 
 def end_long_questions(at_most_s: float) -> dict[str, int]:

@@ -458,7 +458,8 @@ class Stream:
 
     def _own(self, groups: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
         for group in groups:
-            if _text(group["name"]) == self.group:
+            # Other people's groups are called as they like, and need be no text.
+            if group["name"] in {self.group, self.group.encode()}:
                 return group
         raise GroupLost
 
@@ -778,7 +779,9 @@ class Stream:
                 raise reply
         last_id = _text(info["last-generated-id"])
         entries, added = int(info["length"]), info.get("entries-added")
-        group = next((g for g in groups if _text(g["name"]) == self.group), None)
+        group: Mapping[str, Any] | None = None
+        with suppress(GroupLost):
+            group = self._own(groups)
         if group is None:
             first = self._first_id_after("-")
             return StreamState(
@@ -818,8 +821,9 @@ class Stream:
         return None
 
     def _found(self, entry_id: str) -> Found:
-        groups = {_text(g["name"]): g for g in self.client.xinfo_groups(self.key)}
-        group = groups.get(self.group)
+        group: Mapping[str, Any] | None = None
+        with suppress(GroupLost):
+            group = self._own(self.client.xinfo_groups(self.key))
         if group is None or _order(entry_id) > _order(_text(group["last-delivered-id"])):
             return Found(entry_id, _id_ms(entry_id), None, is_undelivered=True)
         pending = self.client.xpending_range(

@@ -80,6 +80,24 @@ def test_an_import_does_nothing(module: str, tmp_path: Path) -> None:
         assert not modules & SERVER_LIBRARIES
 
 
+@pytest.mark.parametrize("module", ["jobs.__main__", "infamous.__main__", "consumer.__main__"])
+def test_who_keeps_no_archive_stays_small(module: str, tmp_path: Path) -> None:
+    """What reads and writes Parquet takes 60 MB: it is loaded by who needs it, when it is needed."""
+    code = (
+        f"import sys, {module}; print(sorted({{'pyarrow', 'fsspec', 'pandas'}} & {{*sys.modules}}))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=clean_environment({}),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ran.stdout.strip(), ran.stderr) == ("[]", "")
+
+
 def test_a_producer_needs_no_database_library(tmp_path: Path) -> None:
     """A machine that only produces starts without psycopg2 and SQLAlchemy, and so does --truth."""
     code = (

@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, make_url, pool, text
 from consumer.load import Loader, SchemaError
 from infamous import logins, schema
 from infamous.logins import ROLES
-from jobs import tasks
+from jobs import tasks, tombstones
 from jobs.check import check, mend
 from jobs.release import Released, release
 from jobs.rollup import roll_up_touched, rollup
@@ -179,7 +179,7 @@ def test_dashboards_read_and_nothing_else(world: World, statement: str) -> None:
 
 
 def test_jobs_work_as_their_role(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rollups, their check, pruning and release need no more than it has."""
+    """Rollups, their check, pruning, release and the archive need no more than it has."""
     events = chains(50, start_ms=now_ms() - 60_000)
     world.source.append([*[encode(event) for event in events], b"bad"])
     with working(world):
@@ -187,6 +187,8 @@ def test_jobs_work_as_their_role(world: World, monkeypatch: pytest.MonkeyPatch) 
     engine = create_engine(url_of(world, "infamous_jobs"), poolclass=pool.NullPool)
     now = datetime.now(UTC)
     rollup(engine, now - timedelta(hours=1), now)
+    with tombstones.known(engine) as is_forgotten:
+        assert not is_forgotten("Zeke")
     assert world.count("hourly_rollups") > 0
     assert roll_up_touched(engine).hours > 0
     with world.engine.begin() as connection:

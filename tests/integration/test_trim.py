@@ -163,11 +163,13 @@ def test_no_group_ever_misses_an_entry(source: Stream, seed: int) -> None:
 
 
 def test_groups_called_as_they_like_are_reckoned_with(source: Stream) -> None:
-    """A foreign group whose name is no text neither stops the trim nor loses what it has not read."""
+    """A foreign group whose name is no text stops neither trim nor reader, and loses nothing."""
     add(source, 300)
     source.client.xgroup_create(source.key, b"\xff\xfe", id="0")
     source.ack(read(source, 300))
     assert trim(source, 0) == Trimmed(0)
+    assert source.state().undelivered == 0
+    assert source.find(b"7", since_ms=0) is not None
     source.client.xgroup_destroy(source.key, b"\xff\xfe")
     assert trim(source, 0).entries >= 300 - NODE
 

@@ -19,7 +19,7 @@ ONE = datetime(2026, 11, 24, 13, tzinfo=UTC)
 
 def file(day: int = 24, kind: names.Kind = "events", rows: int = 5) -> File:
     """A file of that day of November."""
-    path = names.file_path(kind, date(2026, 11, day), 0, "0000000000005-000001", "ab" * 32)
+    path = names.file_path(kind, date(2026, 11, day), 0, names.batch_name(2), "ab" * 32)
     first, last = NOON.replace(day=day), ONE.replace(day=day)
     return File(path, kind, rows, 100, "ab" * 32, first, last, "a", "b")
 
@@ -38,15 +38,13 @@ def test_a_manifest_comes_back_as_it_was() -> None:
     assert names.order(made.first_entry) == (5, 1)
 
 
-def test_names_are_in_the_order_of_the_stream() -> None:
-    """However a store lists them; an id that is given twice gets a name of its own."""
-    ids = ["5-1", "1764000000123-0", "1764000000123-12", "1795877117299-0"]
-    made = [names.batch_name(one, 1) for one in ids]
-    assert made == sorted(made)
-    assert names.batch_name("5-1", 2) == "0000000000005-000001.2"
-    path = names.path(0, names.batch_name("5-1", 2))
-    assert names.batch_of(path) == "0000000000005-000001.2"
-    assert names.batch_of(file().path) == "0000000000005-000001"
+def test_names_are_in_the_order_of_their_numbers() -> None:
+    """However a store lists them; what somebody else put there has no number."""
+    paths = [names.path(0, names.batch_name(number)) for number in (1, 2, 9, 10, 11)]
+    assert paths == sorted(paths)
+    assert names.newest([*reversed(paths), "manifests/partition=0/notes.json"]) == 11
+    assert names.newest([]) == 0
+    assert names.batch_of(file().path) == names.batch_of(paths[1]) == "00000002"
 
 
 @pytest.mark.parametrize(

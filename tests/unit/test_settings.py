@@ -236,3 +236,12 @@ def test_zero_is_a_value_and_nothing_is_off(
     """0 is the strictest limit, or any free port; an empty variable leaves the feature off."""
     loaded = settings.load({name: value}, dotenv=dotenv)
     assert getattr(loaded, name.lower()) == meant
+
+
+def test_the_archive_is_beside_an_embedded_redis(tmp_path: Path) -> None:
+    """Whoever keeps all in one folder has an archive there; servers that are named bring none along."""
+    own = Settings(infamous_home=str(tmp_path))
+    assert own.archive == str(tmp_path.resolve() / "archive")
+    assert Settings(redis_url="redis://h").archive is None
+    assert Settings(redis_url="redis://h", archive_url="s3://b/a").archive == "s3://b/a"
+    assert Settings(archive_url="/a").archive == "/a"
