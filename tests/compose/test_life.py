@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -171,3 +172,30 @@ def test_down_and_up_again_keeps_everything(stack: Stack) -> None:
     until(lambda: stack.status()["rows"] > before["rows"], "more rows")
     after = stack.audited()
     assert after["produced"] > before["produced"]
+
+
+def test_years_of_data_can_be_looked_after(stack: Stack) -> None:
+    """Archive, rebuild, compare, retention, rollups and erasure work for the users who do them here."""
+    stack.run("stop", "producer")
+    stack.drained()
+    stack.infamous("archive", "run")
+    assert not json.loads(stack.infamous("archive", "verify", "--json").stdout)["faults"]
+    rows = stack.sql("select count(*) from game_events")
+    stack.sql("truncate game_events")
+    stack.infamous("replay", "--from", "30d", "--source", "archive")
+    stack.drained()
+    assert stack.sql("select count(*) from game_events") == rows
+    today = datetime.now(UTC).date().isoformat()
+    stack.infamous("replay", "--from", f"{today}T00:00:00Z", "--into", "shadow")
+    stack.infamous("shadow", "swap")
+    stack.infamous("shadow", "drop", "--before")
+    assert json.loads(stack.infamous("retention", "--json").stdout)["partitions"] == []
+    stack.infamous("rollup")
+    stack.infamous("rollup", "--check")
+    stack.infamous("quarantine", "list")
+    stack.infamous("forget", "Cole MacGrath")
+    assert stack.sql("select count(*) from game_events where player = 'Cole MacGrath'") == "0"
+    stack.infamous("replay", "--from", "30d", "--source", "archive")
+    stack.drained()
+    assert stack.sql("select count(*) from game_events where player = 'Cole MacGrath'") == "0"
+    stack.infamous("audit")
