@@ -62,10 +62,6 @@ class Manifest(msgspec.Struct, frozen=True):
     files: tuple[File, ...]
     version: Literal[1] = 1
 
-    def rows(self, kind: Kind) -> int:
-        """Rows of all files of a kind."""
-        return sum(file.rows for file in self.files if file.kind == kind)
-
 
 _decode: Final = msgspec.json.Decoder(Manifest).decode
 

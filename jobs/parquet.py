@@ -210,11 +210,6 @@ def _entries_and_bytes(table: pa.Table) -> Iterator[tuple[str, bytes]]:
     return zip(table["entry_id"].to_pylist(), table["payload"].to_pylist(), strict=True)
 
 
-def entry_ids(table: pa.Table) -> list[str]:
-    """The entries that brought the rows."""
-    return cast("list[str]", pc.unique(table["entry_id"]).to_pylist())
-
-
 def ends(table: pa.Table, column: str) -> tuple[str, str]:
     """The first and the last of a column as the rows stand."""
     values = table[column]
