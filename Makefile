@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 LOCKED ?= --upgrade
 
-.PHONY: help setup up prove bench secrets test test-compose lint format lock clean
+.PHONY: help setup up prove bench secrets test test-compose test-rebuild lint format lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -56,6 +56,9 @@ test: $(VENV)/.dev  ## all tests, against real servers that they start themselve
 
 test-compose: $(VENV)/.dev  ## the whole system in containers, where a Docker engine answers
 	$(BIN)/python -m pytest -n 0 --timeout 1800 tests/compose $(ARGS)
+
+test-rebuild: $(VENV)/.dev  ## a million archived events rebuild an emptied table, twice, while live ones flow
+	INFAMOUS_REBUILD_EVENTS=1000000 $(BIN)/python -m pytest -n 0 -s --timeout 3000 tests/acceptance/test_rebuild.py $(ARGS)
 
 lint: $(VENV)/.dev  ## style, format, types, import contracts
 	$(BIN)/ruff check .
