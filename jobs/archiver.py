@@ -5,8 +5,9 @@ and only then does the bookmark on the stream move. Killed anywhere and run agai
 What the archive holds already is left out: of events with one id the first is kept, as in the table. So a
 replay does not make the archive grow, nor does a group that was destroyed and begins at the beginning again.
 
-Several at once do no harm. A file's name says what is in it, so that nobody writes over another's; a batch's
-manifest is made by one of them, and the others remove what they wrote and go on from there.
+One at a time: see tombstones.alone. Should there be two, nothing is lost. A file's name says what is in it,
+so that nobody writes over another's; a batch's manifest is made by one of them, and the others remove what
+they wrote and go on from there.
 """
 
 from __future__ import annotations
@@ -265,9 +266,9 @@ def _write(shelf: Shelf, batch: _Batch, known: _Known) -> tuple[File, ...] | Non
         ("events", day, parquet.sorted_by_id(table))
         for day, table in parquet.by_day(parquet.together(batch.events))
     ]
-    rows += [
-        ("refused", day, table) for day, table in parquet.by_day(parquet.of_refused(batch.refused))
-    ]
+    # What carries no events was refused before what it stood behind: a manifest says the first and the last.
+    refused = sorted(batch.refused, key=lambda row: names.order(row.entry_id))
+    rows += [("refused", day, table) for day, table in parquet.by_day(parquet.of_refused(refused))]
     tables = [(kind, day, known.fresh(kind, day, table)) for kind, day, table in rows]
     fresh_ids = {one for *_, table in tables for one in parquet.entry_ids(table)}
     if not fresh_ids:

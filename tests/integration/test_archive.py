@@ -562,6 +562,18 @@ def test_a_run_killed_in_the_middle_is_run_again(
     assert len(pd.read_parquet(Path(shelf.url) / "events")) == 100
 
 
+def test_what_was_refused_is_not_archived_twice_either(
+    source: Stream, shelf: Shelf, command: Command
+) -> None:
+    """Though what has foreign fields is refused before an event that came earlier."""
+    source.append([b"no event"])
+    source.client.xadd(source.key, {"not": "ours"})
+    killed = command("archive", "run", variables={"FAILPOINT": "in_archive:2"})
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert archived(source, shelf).refused == 0
+    assert len(refused_in(shelf)) == 2
+
+
 def limit_files() -> None:
     """What a full disk does to a file that grows, without filling the machine's."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
