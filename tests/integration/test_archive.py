@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from jobs import archive as archives
-from jobs import tasks
+from jobs import tasks, tombstones
 from jobs.archive import manifests, read, rewrite, verify
 from jobs.archiver import Archived, archive
 from jobs.manifest import Damaged
@@ -684,6 +684,19 @@ def test_the_task_archives_where_there_is_an_archive(
     assert in_archive(shelf) == meant(kept)
     with pytest.raises(ValueError, match="wait_s must be"):
         tasks.archive_stream(wait_s=-1)
+
+
+def test_the_task_leaves_it_to_another_who_writes(
+    world: World, source: Stream, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that look for what is there already before either has written would both write the same."""
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ARCHIVE_URL", shelf.url)
+    source.append(encoded(recent(20)))
+    with tombstones.known(world.engine):
+        assert tasks.archive_stream() == {"is_postponed": True}
+    assert tasks.archive_stream()["events"] == 20
 
 
 def test_the_command_line(source: Stream, shelf: Shelf, command: Command) -> None:
