@@ -229,6 +229,14 @@ def put_table(shelf: Shelf, kind: names.Kind, day: date, batch: str, table: Any)
     return File(path, kind, table.num_rows, len(data), sha256, first_ts, last_ts, first_id, last_id)
 
 
+def remove_unnamed(shelf: Shelf) -> None:
+    """Remove all files that no manifest names. Whoever calls this sees to it that none is being written."""
+    named = {file.path for batch in manifests(shelf) for file in batch.files}
+    for path in all_files(shelf):
+        if path not in named:
+            shelf.delete(path)
+
+
 def sweep(shelf: Shelf, paths: Iterable[str]) -> None:
     """Remove, of these files, those whose batch has a manifest that does not name them.
 

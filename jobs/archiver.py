@@ -5,7 +5,7 @@ and only then does the bookmark on the stream move. Killed anywhere and run agai
 What the archive holds already is left out: of events with one id the first is kept, as in the table. So a
 replay does not make the archive grow, nor does a group that was destroyed and begins at the beginning again.
 
-Several at once do no harm. A file's name says what is in it, so that nobody writes over another's. A manifest
+One at a time: see tombstones.alone. Should there be two, nothing is lost or doubled. A file's name says what is in it, so that nobody writes over another's. A manifest
 is numbered after the last that was there when its batch was compared with the archive, and a number is given
 once: who comes second removes what it wrote, and begins anew with what the first has added.
 """
@@ -277,9 +277,9 @@ def _write(shelf: Shelf, batch: _Batch, known: _Known) -> tuple[File, ...] | Non
         ("events", day, parquet.sorted_by_id(table))
         for day, table in parquet.by_day(parquet.together(batch.events))
     ]
-    rows += [
-        ("refused", day, table) for day, table in parquet.by_day(parquet.of_refused(batch.refused))
-    ]
+    # What carries no events was refused before what it stood behind: a manifest says the first and the last.
+    refused = sorted(batch.refused, key=lambda row: names.order(row.entry_id))
+    rows += [("refused", day, table) for day, table in parquet.by_day(parquet.of_refused(refused))]
     put = [
         archives.put_table(shelf, kind, day, name, known.fresh(kind, day, table))
         for kind, day, table in rows

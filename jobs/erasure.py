@@ -40,11 +40,14 @@ def erase(
     shelf: Shelf, names: Sequence[str], pseudonym: str | None, tell: Progress = untold
 ) -> int:
     """Remove what is of a player, whose name is the first of ``names``, or have it go by the pseudonym;
-    returns how many rows that were. Raises Damaged, ShelfError; run again, it goes on.
+    returns how many rows that were. Nobody else may write the archive meanwhile. Raises Damaged, ShelfError;
+    run again, it goes on.
     """
     rows = count(shelf, names if pseudonym is None else names[:1])
     if rows:
         archive.rewrite(shelf, _Erasure(names, pseudonym), tell)
+    # What was left by a run that was killed, of the archiver or of this, may be theirs as well.
+    archive.remove_unnamed(shelf)
     return rows
 
 

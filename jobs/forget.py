@@ -24,7 +24,8 @@ from jobs import days, rollup, tombstones
 from jobs.mentions import Kept, Name
 from jobs.progress import Progress, untold
 from jobs.shelf import Shelf
-from pipeline import failpoint, tables
+from jobs.tombstones import StillWriting
+from pipeline import failpoint, partitions, tables
 from pipeline.entry import Entry, Form
 from pipeline.event import Reason
 from pipeline.stream import Stream, is_after
@@ -52,6 +53,8 @@ _ROLLUPS: Final = (
     "mission_runs",
 )
 
+# One after the other: where a higher number were seen before a lower one, nobody would look for that one.
+IN_ORDER: Final = text("lock table forgotten_players in share row exclusive mode")
 SET_TOMBSTONE: Final = text("""
 insert into forgotten_players (player_sha256, pseudonym) values (:sha256, :pseudonym)
 on conflict (player_sha256) do update set pseudonym = coalesce(forgotten_players.pseudonym, :pseudonym)
@@ -61,7 +64,7 @@ CLOSE: Final = text("update forgotten_players set pseudonym = null where player_
 # Consumers that began to store before the tombstone stood have ended when this is granted; those that begin
 # after it see the tombstone.
 LIMIT_LOCK: Final = text(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
-BARRIER: Final = text("lock table only game_events, quarantined_events in share row exclusive mode")
+BARRIER: Final = "lock table {} in share row exclusive mode"
 ERASE: Final = text("""
 with gone as (
     delete from game_events where player = any(:players) returning ts
@@ -91,14 +94,18 @@ REFUSED: Final = text("""
 select sha256, raw, reason from quarantined_events where sha256 > :after order by sha256 limit :count
 """)
 DROP_REFUSED: Final = text("delete from quarantined_events where sha256 = any(:keys)")
-# Tables of events that stand beside the live one: a shadow, and what a swap took out.
-BESIDE: Final = text("""
-select format('%I.%I', nspname, relname) as name
-from pg_class join pg_namespace on pg_namespace.oid = relnamespace
-where nspname in (:shadow, :before) and relname like 'game\\_events%'
-  and relkind in ('r', 'p') and not relispartition
+# Tables of events that stand beside the live one: a shadow, what a swap took out, and partitions that were
+# detached and may be attached again.
+BESIDE: Final = text(f"""
+select format('%I.%I', nspname, beside.relname) as name
+from pg_class beside join pg_namespace on pg_namespace.oid = beside.relnamespace
+join pg_class live on live.oid = 'game_events'::regclass
+where beside.relkind in ('r', 'p') and not beside.relispartition
+  and (nspname in (:shadow, :before) and beside.relname like 'game\\_events%'
+       or beside.relnamespace = live.relnamespace and beside.relowner = live.relowner
+          and beside.relname ~ '{partitions.NAME}')
 order by 1
-""")
+""")  # noqa: S608  # the pattern is ours
 COUNT_EVENTS: Final = text("select count(*) from game_events where player = :player")
 
 
@@ -183,8 +190,8 @@ def forget(
     failpoint.reached("in_forget")
     archived = 0
     if shelf is not None:
-        tombstones.wait_for_writers(engine, stop, ARCHIVING_S)
-        archived = _erasure().erase(shelf, names, pseudonym, tell)
+        with tombstones.alone(engine, ARCHIVING_S, stop):
+            archived = _erasure().erase(shelf, names, pseudonym, tell)
         failpoint.reached("in_forget")
     with engine.connect() as connection:
         events, beside, rollups = _clear_tables(connection, names, pseudonym)
@@ -212,22 +219,39 @@ def _set_tombstone(engine: Engine, sha256: bytes, *, keep_as_pseudonym: bool) ->
     """Set it up, and say by which name their events go, or some of them since a run that was broken off."""
     pseudonym = f"forgotten-{secrets.token_hex(8)}" if keep_as_pseudonym else None
     with engine.begin() as connection:
+        connection.execute(IN_ORDER)
         values = {"sha256": sha256, "pseudonym": pseudonym}
         chosen: str | None = connection.execute(SET_TOMBSTONE, values).scalar_one()
     return chosen
 
 
 def _wait_for_those_before(engine: Engine) -> None:
-    """Wait until every consumer knows of the tombstone, or will before it stores anything."""
-    for attempt in Retrying(
+    """Wait until every consumer, and who builds a shadow, knows of the tombstone, or will before it stores
+    anything. Raises StillWriting.
+    """
+    retrying = Retrying(
         retry=retry_if_exception(_is_locked_out),
         wait=wait_random(0.5, 1.5),
         stop=stop_after_delay(_LOCK_PATIENCE_S),
         reraise=True,
-    ):
-        with attempt, engine.begin() as connection:
-            connection.execute(LIMIT_LOCK)
-            connection.execute(BARRIER)
+    )
+    try:
+        retrying(_be_alone_for_a_moment, engine)
+    except OperationalError as error:
+        if not _is_locked_out(error):
+            raise
+        raise StillWriting(
+            f"Another session has written to the tables for {_LOCK_PATIENCE_S:g} s without a pause"
+            " (pg_stat_activity shows the transactions that are open): run it again when it has ended."
+        ) from error
+
+
+def _be_alone_for_a_moment(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(LIMIT_LOCK)
+        names = ["only game_events", "quarantined_events"]
+        names += [f"only {name}" for name in _beside(connection)]
+        connection.execute(text(BARRIER.format(", ".join(names))))
 
 
 def _is_locked_out(error: BaseException) -> bool:

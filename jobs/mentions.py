@@ -34,6 +34,10 @@ class Name:
         self._player = player
         written = (player, json.dumps(player)[1:-1], json.dumps(player, ensure_ascii=False)[1:-1])
         self.forms: tuple[bytes, ...] = tuple({one.encode("utf-8", "replace") for one in written})
+        # The fields of a foreign entry stand in a JSON array, a character for each byte: see stream.py.
+        self._foreign = tuple(
+            json.dumps(one.decode("latin-1"))[1:-1].encode() for one in self.forms
+        )
 
     def is_in(self, raw: bytes) -> bool:
         """Whether the name stands in it, in one of the ways that JSON writers write it."""
@@ -54,7 +58,8 @@ class Name:
     def without(self, entry: Entry) -> Kept | bytes:
         """What stays of an entry of the stream: all, nothing, or an array of the others' events."""
         if entry.form is Form.FOREIGN:
-            return Kept.NOTHING if self.is_in(entry.payload) else Kept.ALL
+            is_theirs = any(form in entry.payload for form in self._foreign)
+            return Kept.NOTHING if is_theirs else Kept.ALL
         if entry.form is Form.EVENT:
             return Kept.NOTHING if self.owns(entry.payload) else Kept.ALL
         try:

@@ -21,6 +21,7 @@ from jobs import tombstones
 from jobs import trim as trims
 from jobs.progress import in_meta
 from jobs.shelf import Shelf
+from jobs.tombstones import StillWriting
 from pipeline import partitions, settings, stream
 from pipeline.settings import SettingsError
 from pipeline.stream import Stream
@@ -128,7 +129,7 @@ def archive_stream(wait_s: float = 0.0) -> dict[str, Any]:
     """What passed on the stream since the last time into the archive, where there is one.
 
     Less than a full batch is left until its first entry is ``wait_s`` old. What takes longer than some
-    minutes is left to the next turn: other jobs wait.
+    minutes is left to the next turn, and so is all of it while another writes the archive: other jobs wait.
     """
     _require(
         0 <= wait_s <= LONGEST_WAIT_S, f"wait_s must be 0 to {LONGEST_WAIT_S:g}, not {wait_s}."
@@ -142,16 +143,19 @@ def archive_stream(wait_s: float = 0.0) -> dict[str, Any]:
     if config.redis_url is None:
         raise SettingsError("REDIS_URL must name a server: set it.")
     source = Stream(stream.connect(config.redis_url), group=stream.ARCHIVE_GROUP)
-    with closing(source.client), tombstones.known(_engine()) as is_forgotten:
-        done = archiver.archive(
-            source,
-            Shelf(config.archive),
-            retention_days=config.retention_days,
-            is_forgotten=is_forgotten,
-            wait_s=wait_s,
-            at_most_s=MOST_ARCHIVING_S,
-            tell=in_meta(),
-        )
+    try:
+        with closing(source.client), tombstones.known(_engine(), patience_s=0) as is_forgotten:
+            done = archiver.archive(
+                source,
+                Shelf(config.archive),
+                retention_days=config.retention_days,
+                is_forgotten=is_forgotten,
+                wait_s=wait_s,
+                at_most_s=MOST_ARCHIVING_S,
+                tell=in_meta(),
+            )
+    except StillWriting:
+        return {"is_postponed": True}
     return asdict(done) if done.entries else {}
 
 

@@ -1,7 +1,8 @@
 """Tombstones: the table of forgotten players flows in, the answer whether a name is one of them flows out.
 
-Whoever writes what players did somewhere else than through the consumers asks here first, and is waited for
-by whoever forgets a player: what it wrote before it could know is there by then, and removed.
+Whoever writes what players did somewhere else than through the consumers asks here first. Of those who write
+the archive, add to it or erase from it, one does at a time: what was written by one who could not know of a
+tombstone is there, and removed, when a player is forgotten, and nobody undoes what another erases.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from sqlalchemy import Connection, Engine, text
 
 from pipeline.tombstone import sha256_of
 
-# Any number, the same for all who write and all who forget.
+# Any number, the same for all who write the archive.
 _LOCK: Final = 4_815_162_349
 _LOOK_EVERY_S: Final = 0.2
+# Longer than a turn of the archiver takes.
+PATIENCE_S: Final = 150.0
 
 FORGOTTEN: Final = text("select player_sha256 from forgotten_players")
-SHARE: Final = text("select pg_advisory_lock_shared(:lock)")
-TRY: Final = text("select pg_try_advisory_xact_lock(:lock)")
+TRY: Final = text("select pg_try_advisory_lock(:lock)")
 
 
 class StillWriting(Exception):
-    """The archive was being written for too long."""
+    """The archive, or the tables, were being written for too long; the message is a sentence for people."""
 
 
 def read(connection: Connection) -> Callable[[str], bool]:
@@ -40,25 +42,37 @@ def read(connection: Connection) -> Callable[[str], bool]:
 
 
 @contextmanager
-def known(engine: Engine) -> Iterator[Callable[[str], bool]]:
-    """The same for as long as the block lasts: whoever forgets a player meanwhile waits for its end."""
+def alone(
+    engine: Engine, patience_s: float = PATIENCE_S, stop: threading.Event | None = None
+) -> Iterator[Connection]:
+    """Be the only one that writes the archive for as long as the block lasts, whoever is killed meanwhile.
+
+    Waits ``patience_s`` for another, or until stopped; raises StillWriting.
+    """
+    stop, deadline = stop or threading.Event(), time.monotonic() + patience_s
     with engine.connect() as connection:
-        connection.execute(SHARE, {"lock": _LOCK})  # until the connection is closed
+        # Tried, not waited for: a job that waits for a long erasure keeps all other jobs waiting.
+        while not _takes_turn(connection):
+            if time.monotonic() >= deadline or stop.wait(_LOOK_EVERY_S):
+                raise StillWriting(
+                    "The archive is being written, or a player erased from it, by another process: run it"
+                    " again in a while."
+                )
+        yield connection
+
+
+@contextmanager
+def known(
+    engine: Engine, patience_s: float = PATIENCE_S, stop: threading.Event | None = None
+) -> Iterator[Callable[[str], bool]]:
+    """The same, with the answer whether a player was forgotten: whoever forgets one waits for the end."""
+    with alone(engine, patience_s, stop) as connection:
         is_forgotten = read(connection)
         connection.commit()  # no transaction is to be open all the while
         yield is_forgotten
 
 
-def wait_for_writers(engine: Engine, stop: threading.Event, patience_s: float) -> None:
-    """Wait for those who write and could not know of a new tombstone. Raises StillWriting."""
-    deadline = time.monotonic() + patience_s
-    # Tried, not waited for: behind one who waits, all who come later would wait as well.
-    while not stop.is_set():
-        with engine.begin() as connection:
-            if connection.execute(TRY, {"lock": _LOCK}).scalar_one():
-                return
-        if time.monotonic() >= deadline:
-            raise StillWriting(
-                f"The archive has been written for {patience_s:g} s without a pause: run it again in a while."
-            )
-        stop.wait(_LOOK_EVERY_S)
+def _takes_turn(connection: Connection) -> bool:
+    """Take the lock until the connection is closed, if nobody has it."""
+    with connection.begin():
+        return bool(connection.execute(TRY, {"lock": _LOCK}).scalar_one())

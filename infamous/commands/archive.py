@@ -44,7 +44,7 @@ def run(*, as_json: AsJson = False) -> None:
     with (
         joined(must_exist=True) as house,
         on_signals() as stop,
-        tombstones.known(house.engine) as is_forgotten,
+        tombstones.known(house.engine, stop=stop) as is_forgotten,
         progress.shown("Archiving entries") as tell,
     ):
         done = archiver.archive(

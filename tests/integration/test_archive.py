@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from jobs import archive as archives
-from jobs import tasks
+from jobs import tasks, tombstones
 from jobs.archive import manifests, read, rewrite, verify
 from jobs.archiver import Archived, archive
 from jobs.manifest import Damaged
@@ -567,6 +567,18 @@ def test_a_run_killed_in_the_middle_is_run_again(
     assert len(pd.read_parquet(Path(shelf.url) / "events")) == 100
 
 
+def test_what_was_refused_is_not_archived_twice_either(
+    source: Stream, shelf: Shelf, command: Command
+) -> None:
+    """Though what has foreign fields is refused before an event that came earlier."""
+    source.append([b"no event"])
+    source.client.xadd(source.key, {"not": "ours"})
+    killed = command("archive", "run", variables={"FAILPOINT": "in_archive:2"})
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert archived(source, shelf).refused == 0
+    assert len(refused_in(shelf)) == 2
+
+
 def limit_files() -> None:
     """What a full disk does to a file that grows, without filling the machine's."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -677,6 +689,19 @@ def test_the_task_archives_where_there_is_an_archive(
     assert in_archive(shelf) == meant(kept)
     with pytest.raises(ValueError, match="wait_s must be"):
         tasks.archive_stream(wait_s=-1)
+
+
+def test_the_task_leaves_it_to_another_who_writes(
+    world: World, source: Stream, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that look for what is there already before either has written would both write the same."""
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ARCHIVE_URL", shelf.url)
+    source.append(encoded(recent(20)))
+    with tombstones.known(world.engine):
+        assert tasks.archive_stream() == {"is_postponed": True}
+    assert tasks.archive_stream()["events"] == 20
 
 
 def test_the_command_line(source: Stream, shelf: Shelf, command: Command) -> None:

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from consumer.load import Loader
 from infamous import schema, shadow, swap
 from jobs import archive as archives
+from jobs import forget as forgets
+from jobs import parquet, tombstones
 from jobs import rollup as rollups
-from jobs import tombstones
 from jobs.archiver import archive
 from jobs.check import check
 from jobs.forget import Forgotten, Traces, forget, look
@@ -31,9 +33,10 @@ from pipeline import failpoint
 from pipeline.entry import Form, array_of
 from pipeline.event import Event, datetime_of, encode
 from pipeline.stream import ARCHIVE_GROUP, Stream
+from pipeline.tombstone import sha256_of
 from tests import commands
 from tests.conftest import World
-from tests.integration.consuming import is_drained, now_ms, until, working
+from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
 from tests.unit.samples import RETENTION_DAYS, chains, payload
 
 # Whose rows are one player's, or a sum over all.
@@ -263,6 +266,75 @@ def test_an_archive_that_is_being_written_is_waited_for(world: World, tmp_path: 
     assert gone.encode() not in bytes_of(shelf)
 
 
+class Waiting(Shelf):
+    """A shelf on which the first manifest is written anew when it may."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.waits, self.may = threading.Event(), threading.Event()
+
+    def put(self, name: str, data: bytes) -> None:
+        """Wait, and write a file."""
+        if name.startswith("manifests/"):
+            self.waits.set()
+            assert self.may.wait(30)
+        super().put(name, data)
+
+
+def test_two_at_once_do_not_undo_what_the_other_erases(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wrote a manifest last would bring back what the other had taken out of its files."""
+    events, shelf = recent(), Waiting(str(tmp_path / "archive"))
+    one = fill(world, events)
+    other = next(event.player for event in events if event.player != one)
+    archived(world, shelf)
+    forgetting = threading.Thread(
+        target=forget, args=(world.engine, world.source, one), kwargs={"shelf": shelf}
+    )
+    with working(world):
+        forgetting.start()
+        assert shelf.waits.wait(30)
+        with monkeypatch.context() as patched:
+            patched.setattr(forgets, "ARCHIVING_S", 0.0)
+            with pytest.raises(tombstones.StillWriting):
+                forget(world.engine, world.source, other, shelf=Shelf(shelf.url))
+        shelf.may.set()
+        forgetting.join(30)
+        assert forget(world.engine, world.source, other, shelf=shelf).is_complete
+    assert not {one.encode(), other.encode()} & {*bytes_of(shelf).split(b"'")}
+    found = archives.verify(shelf)
+    assert (found.faults, found.left_over) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("command", "point"), [("forget", "in_rewrite:2"), ("archive", "in_archive:1")]
+)
+def test_files_that_a_killed_run_left_go_as_well(
+    world: World, tmp_path: Path, infamous: Command, command: str, point: str
+) -> None:
+    """No manifest names them, but whoever reads the folder as it is reads them."""
+    events, shelf = recent(), Shelf(str(tmp_path / "archive"))
+    gone = fill(world, events)
+    arguments = ("archive", "run")
+    if command == "forget":
+        archived(world, shelf)
+        arguments = ("forget", gone)
+    with working(world):
+        killed = infamous(*arguments, ARCHIVE_URL=shelf.url, **{failpoint.VARIABLE: point})
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert gone in players_in_folder(shelf)
+        assert forget(world.engine, world.source, gone, shelf=shelf).is_complete
+    archived(world, shelf)
+    assert players_in_folder(shelf) == {event.player for event in events} - {gone}
+
+
+def players_in_folder(shelf: Shelf) -> set[str]:
+    """Whose events are in any file, as one finds them who knows nothing of manifests."""
+    paths = [path for path in archives.all_files(shelf) if path.startswith("events/")]
+    return set().union(*(parquet.players(parquet.read(shelf.get(path))) for path in paths))
+
+
 def test_a_pseudonym_reaches_the_archive(world: World, tmp_path: Path) -> None:
     """What is rebuilt from it goes by the same name as the table."""
     events, shelf = recent(), Shelf(str(tmp_path / "archive"))
@@ -366,6 +438,65 @@ def test_a_consumer_in_mid_batch_does_not_slip_through(world: World) -> None:
         thread.join(30)
     assert done[0].removed.events == 1
     assert not rows(world, "select from game_events")
+
+
+def test_who_builds_a_shadow_in_mid_batch_does_not_slip_through(bare_world: World) -> None:
+    """A shadow is stored into by a loader as the table is, and is waited for as well."""
+    world = bare_world
+    schema.migrate(world.engine)
+    events = recent()
+    gone = fill(world, events)
+    first, last = (datetime_of(event.ts_ms).date() for event in (events[0], events[-1]))
+    shadow.build(world.engine, [], first, last, retention_days=RETENTION_DAYS)
+    copy = "insert into infamous_shadow.game_events select * from game_events"
+    waits = """
+    select 1 from pg_locks where not granted and relation = 'infamous_shadow.game_events'::regclass
+    """
+    done: list[Forgotten] = []
+    forgetting = threading.Thread(
+        target=lambda: done.append(forget(world.engine, world.source, gone))
+    )
+    with working(world):
+        with world.engine.begin() as building:
+            building.execute(text(copy))
+            forgetting.start()
+            until(lambda: rows(world, waits), "forget to wait for the build")
+        forgetting.join(30)
+    assert done[0].removed.beside == 100
+    assert look(world.engine, world.source, gone).is_none
+
+
+def test_a_day_that_was_detached_is_cleared_too(world: World) -> None:
+    """Its events would come back with it when it is attached again."""
+    events = recent()
+    gone = fill(world, events)
+    day = datetime_of(events[0].ts_ms).date()
+    name = f"game_events_{day:%Y%m%d}"
+    with world.engine.begin() as connection:
+        connection.execute(text(f"alter table game_events detach partition {name}"))
+    assert look(world.engine, world.source, gone).beside == 100
+    assert forget(world.engine, world.source, gone).removed.beside == 100
+    assert not rows(world, f"select from {name} where player = :gone", gone=gone)
+
+
+def test_tombstones_stand_in_the_order_of_their_numbers(world: World) -> None:
+    """A consumer looks who is forgotten when the highest number has changed, and a lower one that is seen
+    later would never be looked for."""
+    one, *_, other = recent()
+    waits = "select 1 from pg_locks where not granted and relation = 'forgotten_players'::regclass"
+    forgetting = threading.Thread(target=forget, args=(world.engine, world.source, other.player))
+    loader = Loader(world.database_url, "test")
+    with world.engine.begin() as connection:
+        connection.execute(text("lock table forgotten_players in row exclusive mode"))
+        connection.execute(
+            forgets.SET_TOMBSTONE, {"sha256": sha256_of(one.player), "pseudonym": None}
+        )
+        forgetting.start()
+        until(lambda: rows(world, waits) or not forgetting.is_alive(), "the other to wait")
+        loader.store(batch_of([encode(other)]))
+    forgetting.join(30)
+    assert loader.store(batch_of([encode(one), encode(other)])).rows == 0
+    loader.close()
 
 
 @pytest.mark.parametrize("point", ["in_forget:1", "in_forget:2", "in_forget:3"])

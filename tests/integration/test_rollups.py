@@ -962,3 +962,18 @@ def test_bad_arguments_are_told(infamous: Infamous, arguments: tuple[str, ...], 
     assert ended.returncode == 2
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_an_hour_that_no_event_can_be_of_stops_nobody(world: World) -> None:
+    """A consumer's role may tell anything, and it is not to be trusted further than with events."""
+    at = START + HOUR
+    store(world, [deed(at)])
+    with world.engine.begin() as connection:
+        connection.execute(text("set local role infamous_writer"))
+        for hour in ("infinity", "-infinity", "9999-12-31 23:00+00", "4713-01-01 00:00+00 BC"):
+            connection.execute(
+                text("insert into touched_hours (hour) values (cast(:hour as timestamptz))"),
+                {"hour": hour},
+            )
+    assert roll_up_touched(world.engine).hours == 1
+    assert not check(world.engine).wrong

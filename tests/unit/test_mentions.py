@@ -8,6 +8,7 @@ import pytest
 
 from jobs.mentions import Kept, Name
 from pipeline.entry import Entry, Form, array_of, split
+from pipeline.stream import _entries
 from tests.unit.samples import payload, without
 
 ZEKE = Name("Zeke")
@@ -52,6 +53,16 @@ def test_a_name_of_any_letters_is_found() -> None:
     for ensure_ascii in (True, False):
         cut = json.dumps({"player": 'Zoë "Zed"'}, ensure_ascii=ensure_ascii)[:-2].encode()
         assert name.owns(cut)
+
+
+def test_a_name_of_any_letters_is_found_in_an_entry_of_another_program() -> None:
+    """Its fields are kept a character for each byte, so no letter beyond ASCII stands there as it was."""
+    name = Name('Zoë "Zed"')
+    said = [json.dumps({"player": 'Zoë "Zed"'}, ensure_ascii=one).encode() for one in (True, False)]
+    for raw in ('Zoë "Zed"'.encode(), *said):
+        (entry,) = _entries([(b"1-0", [b"who", raw, b"more", b"1"])])
+        assert entry.form is Form.FOREIGN
+        assert name.without(entry) is Kept.NOTHING, raw
 
 
 def test_the_others_of_an_array_stay() -> None:
