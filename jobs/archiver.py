@@ -78,7 +78,9 @@ def archive(
     entries. Raises ShelfError, Damaged, and what redis-py raises; the next run goes on where this one ended.
     """
     shelf.tidy()
-    after, newest = source.bookmark(), source.span()
+    bookmark, newest = source.bookmark(), source.span()
+    # Where nothing is, it was another place that came so far.
+    after = bookmark if shelf.names(names.folder(PARTITION)) else "0-0"
     ends_s = None if at_most_s is None else time.monotonic() + at_most_s
     total = source.state(exact=False).undelivered
     known, done = _Known(shelf), Archived()
@@ -94,7 +96,8 @@ def archive(
         if files is None:  # another was first: what it wrote is known from now on
             continue
         try:
-            source.move_bookmark(batch.entry_ids[-1], len(batch.entry_ids))
+            passed = sum(names.order(one) > names.order(bookmark) for one in batch.entry_ids)
+            source.move_bookmark(batch.entry_ids[-1], passed)
         except GroupLost:  # somebody wants no archive any more
             return replace(done, is_complete=False)
         after = batch.entry_ids[-1]

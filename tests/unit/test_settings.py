@@ -236,3 +236,9 @@ def test_zero_is_a_value_and_nothing_is_off(
     """0 is the strictest limit, or any free port; an empty variable leaves the feature off."""
     loaded = settings.load({name: value}, dotenv=dotenv)
     assert getattr(loaded, name.lower()) == meant
+
+
+def test_an_archive_in_memory_is_none(dotenv: Path) -> None:
+    """What is put there is gone with the process, and the stream would be trimmed all the same."""
+    with pytest.raises(SettingsError, match="ARCHIVE_URL names the memory of a process"):
+        settings.load({"ARCHIVE_URL": "memory://archive"}, dotenv=dotenv)
