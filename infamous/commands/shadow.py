@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from infamous import contrast, difference, house, progress, shadow, swap
 from infamous import up as ups
-from infamous.commands.archive import shelf_of
+from infamous.commands.archive import catch_up, shelf_of
 from infamous.commands.moments import clipped, utc_day
 from infamous.house import AsJson, House, joined, print_json
 from infamous.shadow import Built
@@ -86,6 +86,7 @@ def _build(
     is_fresh: bool,
 ) -> Built:
     if source is Source.ARCHIVE:
+        catch_up(house, stop)
         pages = shadow.archived_pages(shelf_of(house.config), first_day, last_day)
     else:
         pages = shadow.pages(house.source, first_day)
