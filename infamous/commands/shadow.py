@@ -154,9 +154,13 @@ def drop(
     before: Annotated[
         bool, typer.Option("--before", help="Not the shadow, but the days that were set aside.")
     ] = False,
+    is_dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say whether there is one; drop nothing.")
+    ] = False,
 ) -> None:
     """Remove the shadow, or what a swap set aside."""
     name = swap.BEFORE if before else shadow.SCHEMA
     with joined(must_exist=True) as house, house.owner() as engine:
-        was_there = shadow.drop(engine, name)
-    print(f"Dropped the schema {name}." if was_there else f"There is no schema {name}.")
+        was_there = shadow.drop(engine, name, is_dry_run=is_dry_run)
+    did = "Would drop" if is_dry_run else "Dropped"
+    print(f"{did} the schema {name}." if was_there else f"There is no schema {name}.")
