@@ -64,6 +64,7 @@ for group in (rollup, shadow, retention, forget, proof):
 
 def main() -> None:
     """Run the command; whatever is wrong is told in a sentence."""
+    _require_text(sys.argv[1:])
     try:
         app()
     except (
@@ -111,3 +112,10 @@ def main() -> None:
         raise SystemExit(141) from None
     except OSError as error:
         end(f"{error.filename or 'A file'} cannot be used: {error.strerror}.")
+
+
+def _require_text(arguments: list[str]) -> None:
+    """Bytes that are no UTF-8 come as halves of surrogate pairs, which no server and no file format takes."""
+    for argument in arguments:
+        if any("\ud800" <= char <= "\udfff" for char in argument):
+            end(f"{argument!a:.80} is no UTF-8 text: write it in that encoding.", code=2)

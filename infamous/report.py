@@ -201,7 +201,7 @@ def forgotten(done: Forgotten, left: Traces, backup_days: int | None) -> str:
     elif not done.is_complete:
         lines.append("It was stopped before the end: run it again.")
     elif not left.is_none:
-        lines += ["This came while it ran; run it again:", traces(left)]
+        lines += ["This came while it ran; run it again, once nobody sends more:", traces(left)]
     else:
         lines.append("Nothing is left; what comes of this player from now on is dropped.")
     lines += ["Not reached from here:"] + [f"  {one}" for one in out_of_reach(backup_days)]

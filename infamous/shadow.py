@@ -212,8 +212,11 @@ def find(connection: Connection) -> Shadow:
     )
 
 
-def drop(engine: Engine, name: str) -> bool:
+def drop(engine: Engine, name: str, *, is_dry_run: bool = False) -> bool:
     """Remove the shadow, or what a swap set aside; says whether it was there. Raises NotTheOwner."""
+    if is_dry_run:
+        with engine.connect() as connection:
+            return _is_there(connection, name)
     with alone(engine), engine.connect() as connection:
         owner_of_tables(connection)
         return drop_schema(connection, name)
@@ -221,11 +224,15 @@ def drop(engine: Engine, name: str) -> bool:
 
 def drop_schema(connection: Connection, name: str) -> bool:
     """Drop a schema of ours and all that is in it; says whether it was there."""
-    is_there = text("select exists (select from pg_namespace where nspname = :name)")
-    found = bool(connection.execute(is_there, {"name": name}).scalar_one())
+    found = _is_there(connection, name)
     connection.exec_driver_sql(f"drop schema if exists {name} cascade")
     connection.commit()
     return found
+
+
+def _is_there(connection: Connection, name: str) -> bool:
+    is_there = text("select exists (select from pg_namespace where nspname = :name)")
+    return bool(connection.execute(is_there, {"name": name}).scalar_one())
 
 
 @contextmanager

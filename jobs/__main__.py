@@ -24,6 +24,7 @@ from jobs import release as releases
 from jobs import replay as replays
 from jobs import rollup as rollups
 from jobs import schedule as schedules
+from jobs import tasks
 from jobs import trim as trims
 from jobs import worker as workers
 from jobs.room import NobodyReads
@@ -36,6 +37,8 @@ from pipeline.stop import on_signals
 from pipeline.stream import Stream
 
 _YEAR_S = 31_536_000
+# How long a worker leaves a Redis alone that is full.
+_FULL_PAUSE_S = 5.0
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
@@ -172,11 +175,33 @@ def work(
 ) -> None:
     """Run jobs from RQ's queue until stopped; start as many as you like."""
     with _house(has_signals=False) as house, _queue(house) as connection, _pulse(house) as pulse:
-        name = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
-        log.get("worker").info("Working", worker=name, redis=_queue_at(house))
         # RQ says several lines a job; ours says one.
         level = "DEBUG" if house.config.log_level == "debug" else "WARNING"
-        workers.worker(connection, pulse, name, forks=forks).work(logging_level=level)
+        while True:
+            # RQ takes a name once, and whoever had it may not be off its books.
+            name = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+            log.get("worker").info("Working", worker=name, redis=_queue_at(house))
+            try:
+                workers.worker(connection, pulse, name, forks=forks).work(logging_level=level)
+            except redis.exceptions.OutOfMemoryError as error:
+                log.get("worker").warning(
+                    "Redis is full; making room and trying again", error=first_line(error)
+                )
+            else:
+                return
+            with on_signals() as stop:
+                _make_room()
+                pulse.beat()
+                if stop.wait(_FULL_PAUSE_S):
+                    return
+
+
+def _make_room() -> None:
+    """Trim the stream here and now: a full Redis takes no job that says so, and would stay full."""
+    try:
+        tasks.trim_stream(schedules.KEEP_S)
+    except (redis.RedisError, SettingsError) as error:
+        log.get("worker").warning("The stream cannot be trimmed", error=first_line(error))
 
 
 @app.command()

@@ -39,7 +39,8 @@ class Day:
 
 @dataclass(frozen=True)
 class Verified:
-    """What a look at every file found. A fault is a sentence; left-overs count for nothing."""
+    """What a look at every file found. A fault is a sentence; a left-over counts for nothing: its batch
+    has a manifest, which names other files."""
 
     files: int
     rows: int
@@ -113,8 +114,21 @@ def verify(shelf: Shelf, tell: Progress = untold) -> Verified:
             faults.append(str(fault))
     tell(len(found), len(found))
     rows = sum(file.rows for file in found.values())
-    left_over = tuple(path for path in there if path not in found)
-    return Verified(len(found), rows, tuple(faults), left_over)
+    left_over = [path for path in there if path not in found]
+    # Asked last: what was being written when this began may have its manifest by now.
+    manifest_of = {path: names.path(PARTITION, names.batch_of(path)) for path in left_over}
+    lost = {one for one in {*manifest_of.values()} if not shelf.exists(one)}
+    faults += [_lost(one, list(manifest_of.values()).count(one)) for one in sorted(lost)]
+    rest = tuple(path for path in left_over if manifest_of[path] not in lost)
+    return Verified(len(found), rows, tuple(faults), rest)
+
+
+def _lost(path: str, files: int) -> str:
+    return (
+        f"The manifest {path} of the archive is gone, so nobody reads the {files:,} files it should name:"
+        " bring it back from a backup; where a run was killed or is at work, verify again after"
+        " `infamous archive run`."
+    )
 
 
 def contents(shelf: Shelf, file: File) -> bytes:

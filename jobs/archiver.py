@@ -5,9 +5,10 @@ and only then does the bookmark on the stream move. Killed anywhere and run agai
 What the archive holds already is left out: of events with one id the first is kept, as in the table. So a
 replay does not make the archive grow, nor does a group that was destroyed and begins at the beginning again.
 
-One at a time: see tombstones.alone. Should there be two, nothing is lost or doubled. A file's name says what is in it, so that nobody writes over another's. A manifest
-is numbered after the last that was there when its batch was compared with the archive, and a number is given
-once: who comes second removes what it wrote, and begins anew with what the first has added.
+One at a time: see tombstones.alone. Should there be two, nothing is lost or doubled. A file's name says what
+is in it, so that nobody writes over another's. A manifest is numbered after the last that was there when its
+batch was compared with the archive, and a number is given once: who comes second removes what it wrote, and
+begins anew with what the first has added.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def archive(
     entries. Raises ShelfError, Damaged, and what redis-py raises; the next run goes on where this one ended.
     """
     shelf.tidy()
-    after, newest = source.bookmark(), source.span()
+    bookmark, newest = source.bookmark(), source.span()
+    # Where nothing is, it was another place that came so far.
+    after = bookmark if shelf.names(names.folder(PARTITION)) else "0-0"
     ends_s = None if at_most_s is None else time.monotonic() + at_most_s
     total = source.state(exact=False).undelivered
     known, done = _Known(shelf), Archived()
@@ -96,7 +99,8 @@ def archive(
             after, known = source.bookmark(), _Known(shelf)
             continue
         try:
-            source.move_bookmark(batch.entry_ids[-1], len(batch.entry_ids))
+            passed = sum(names.order(one) > names.order(bookmark) for one in batch.entry_ids)
+            source.move_bookmark(batch.entry_ids[-1], passed)
         except GroupLost:  # somebody wants no archive any more
             return replace(done, is_complete=False)
         after = batch.entry_ids[-1]

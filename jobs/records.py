@@ -267,6 +267,21 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
                 for column in batch.columns
             ]
             size_bytes = batch.nbytes // max(1, batch.num_rows)
-            for record in pa.RecordBatch.from_arrays(plain, names=batch.schema.names).to_pylist():
+            for record in _plain_records(
+                pa.RecordBatch.from_arrays(plain, names=batch.schema.names)
+            ):
                 line += 1
-                yield Row(line, record, size_bytes=size_bytes)
+                if isinstance(record, Refused):
+                    yield Row(line, None, record, size_bytes=size_bytes)
+                else:
+                    yield Row(line, record, size_bytes=size_bytes)
+
+
+def _plain_records(batch: Any) -> list[Record | Refused]:
+    """The rows as Python's values; a row with one that Python has no room for is refused, and no other."""
+    try:
+        return cast("list[Record | Refused]", batch.to_pylist())
+    except (ValueError, OverflowError) as error:  # a time past the calendar, text that is none
+        if batch.num_rows == 1:
+            return [Refused(Reason.OUT_OF_RANGE, f"a value cannot be read: {error}"[:200])]
+    return [one for row in range(batch.num_rows) for one in _plain_records(batch.slice(row, 1))]

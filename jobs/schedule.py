@@ -39,10 +39,13 @@ class Entry:
     offset_s: int = 0
 
 
+# Entries that everybody has stored stay so long on the stream.
+KEEP_S: Final = 24 * _HOUR_S
+
 SCHEDULE: Final = (
     Entry(tasks.make_partitions, _HOUR_S),
     Entry(tasks.roll_up, 5 * _MINUTE_S, {"hours": 2}),
-    Entry(tasks.trim_stream, _MINUTE_S, {"keep_s": 24 * _HOUR_S}),
+    Entry(tasks.trim_stream, _MINUTE_S, {"keep_s": KEEP_S}),
     Entry(tasks.archive_stream, 5 * _MINUTE_S, {"wait_s": _HOUR_S}),
     Entry(tasks.end_long_questions, _MINUTE_S, {"at_most_s": 5 * _MINUTE_S}),
     Entry(tasks.drop_old_partitions, _HOUR_S),

@@ -183,10 +183,11 @@ class _Folder:
         return (self._root / name).exists()
 
     def names(self, folder: str) -> list[str]:
+        # Not rglob, which passes over what it may not read, and calls a file an empty folder.
         return [
-            path.relative_to(self._root).as_posix()
-            for path in (self._root / folder).rglob("*")
-            if path.is_file()
+            Path(at, name).relative_to(self._root).as_posix()
+            for at, _, files in os.walk(self._root / folder, onerror=_unless_gone)
+            for name in files
         ]
 
     def delete(self, name: str) -> None:
@@ -220,6 +221,11 @@ class _Folder:
         target = self._root / name
         _make(target.parent)
         return target
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _make(folder: Path) -> None:

@@ -123,6 +123,11 @@ def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = 
     for field in ("redis_url", "rq_redis_url"):
         if field in values:
             _require_scheme(field.upper(), values[field], _REDIS_SCHEMES)
+    if values.get("archive_url", "").startswith("memory:"):
+        raise SettingsError(
+            "ARCHIVE_URL names the memory of a process, which ends with it: name a folder, or a store that"
+            " lasts."
+        )
     for choice in ("log_format", "log_level"):
         if choice in values:
             values[choice] = values[choice].lower()

@@ -13,7 +13,7 @@ import typer
 import jobs.__main__
 from infamous import house, progress, reach
 from infamous.commands import shadow
-from infamous.commands.archive import shelf_of
+from infamous.commands.archive import catch_up, shelf_of
 from infamous.commands.moments import FOR_EVER_MS, clipped, moment_ms
 from infamous.house import AsJson, House, end, joined, print_json
 from infamous.reach import Reach
@@ -108,6 +108,8 @@ def replay(
         _from_quarantine(from_ms, to_ms, chosen, as_json=as_json)
         return
     with joined(must_exist=True) as house, on_signals() as stop:
+        if origin is Source.ARCHIVE:
+            catch_up(house, stop)
         with progress.shown("Sending again") as tell:
             if origin is Source.ARCHIVE:
                 done = _from_archive(house, from_ms, to_ms, chosen, stop, tell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict
 from typing import Annotated, Final
 
@@ -12,7 +13,7 @@ from infamous import up as ups
 from infamous.house import AsJson, House, joined, print_json
 from infamous.kept import Kept, kept_json, kept_table
 from jobs import tombstones
-from jobs.shelf import Shelf
+from jobs.shelf import Shelf, ShelfError
 from pipeline import log, settings
 from pipeline.settings import Settings, SettingsError
 from pipeline.stop import on_signals
@@ -34,6 +35,33 @@ def shelf_of(config: Settings) -> Shelf:
 
 def _bookmarked(house: House) -> Stream:
     return Stream(house.source.client, key=house.source.key, group=ARCHIVE_GROUP)
+
+
+def catch_up(house: House, stop: threading.Event) -> None:
+    """Archive what is on the stream and is not archived yet, so that what reads the archive lacks nothing.
+
+    Where the place takes nothing, that is told, and what is archived can still be read.
+    """
+    from jobs import archiver  # noqa: PLC0415  # it takes 60 MB
+
+    shelf = shelf_of(house.config)
+    with (
+        tombstones.known(house.engine) as is_forgotten,
+        progress.shown("Archiving entries") as tell,
+    ):
+        try:
+            archiver.archive(
+                _bookmarked(house),
+                shelf,
+                retention_days=house.config.retention_days,
+                is_forgotten=is_forgotten,
+                stop=stop,
+                tell=tell,
+            )
+        except ShelfError as error:
+            log.get("archive").warning(
+                "What the stream holds and the archive does not is left out", error=str(error)
+            )
 
 
 @app.command()
@@ -102,10 +130,9 @@ def verify(*, as_json: AsJson = False) -> None:
         for fault in done.faults:
             print(fault)
         for path in done.left_over:
-            print(
-                f"File {path} is in no manifest: a run that was killed left it, or is writing it now."
-            )
-        faults = f"{len(done.faults):,} faults" if done.faults else "no fault"
+            print(f"File {path} is in no manifest: a run that was killed left it.")
+        count = len(done.faults)
+        faults = "no fault" if not count else "1 fault" if count == 1 else f"{count:,} faults"
         print(f"Looked at {done.files:,} files with {done.rows:,} rows: {faults}.")
     raise SystemExit(1 if done.faults else 0)
 

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from infamous import contrast, difference, house, progress, shadow, swap
 from infamous import up as ups
-from infamous.commands.archive import shelf_of
+from infamous.commands.archive import catch_up, shelf_of
 from infamous.commands.moments import clipped, utc_day
 from infamous.house import AsJson, House, joined, print_json
 from infamous.shadow import Built
@@ -86,6 +86,7 @@ def _build(
     is_fresh: bool,
 ) -> Built:
     if source is Source.ARCHIVE:
+        catch_up(house, stop)
         pages = shadow.archived_pages(shelf_of(house.config), first_day, last_day)
     else:
         pages = shadow.pages(house.source, first_day)
@@ -153,9 +154,13 @@ def drop(
     before: Annotated[
         bool, typer.Option("--before", help="Not the shadow, but the days that were set aside.")
     ] = False,
+    is_dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say whether there is one; drop nothing.")
+    ] = False,
 ) -> None:
     """Remove the shadow, or what a swap set aside."""
     name = swap.BEFORE if before else shadow.SCHEMA
     with joined(must_exist=True) as house, house.owner() as engine:
-        was_there = shadow.drop(engine, name)
-    print(f"Dropped the schema {name}." if was_there else f"There is no schema {name}.")
+        was_there = shadow.drop(engine, name, is_dry_run=is_dry_run)
+    did = "Would drop" if is_dry_run else "Dropped"
+    print(f"{did} the schema {name}." if was_there else f"There is no schema {name}.")

@@ -428,6 +428,33 @@ def test_a_manifest_that_was_harmed_is_noticed(source: Stream, shelf: Shelf, tex
     )
 
 
+def test_a_manifest_that_is_gone_is_noticed(source: Stream, shelf: Shelf) -> None:
+    """Without it nobody reads its files, and a replay would send less than there was without a word."""
+    for seed in (1, 2):
+        source.append(encoded(recent(5, seed=seed)))
+        archived(source, shelf)
+    (path, _) = shelf.names("manifests")
+    shelf.delete(path)
+    (fault,) = verify(shelf).faults
+    assert path in fault
+    assert fault.endswith(".")
+
+
+def test_another_place_gets_all_that_the_stream_still_has(
+    source: Stream, shelf: Shelf, tmp_path: Path
+) -> None:
+    """The bookmark says what was put somewhere: not that it is here, where nothing is."""
+    events = recent(30)
+    source.append(encoded(events[:20]))
+    archived(source, shelf)
+    source.append(encoded(events[20:]))
+    other = Shelf(str(tmp_path / "other"))
+    assert archived(source, other).events == 30
+    assert in_archive(other) == meant(events)
+    assert source.state().undelivered == 0
+    assert archived(source, other) == Archived()
+
+
 def test_a_manifest_cannot_name_a_file_that_is_none_of_ours(source: Stream, shelf: Shelf) -> None:
     """What is read, and removed, is in the archive's own folders."""
     source.append(encoded(recent(5)))
@@ -538,10 +565,18 @@ def test_a_place_that_cannot_be_written_is_told(source: Stream, tmp_path: Path) 
     """A file where a folder should be: nothing is done, and once it is put right, all of it is."""
     (tmp_path / "file").write_text("mine")
     source.append(encoded(recent(5)))
-    with pytest.raises(ShelfError, match=r"cannot be written \(.*\): name a folder in ARCHIVE_URL"):
+    with pytest.raises(ShelfError, match=r"cannot be read \(.*\): name a folder in ARCHIVE_URL"):
         archived(source, Shelf(str(tmp_path / "file" / "archive")))
     assert source.state().undelivered == 5
     assert archived(source, Shelf(str(tmp_path / "archive"))).events == 5
+
+
+@pytest.mark.parametrize("below", ["", "archive"])
+def test_a_file_is_no_empty_archive(tmp_path: Path, below: str) -> None:
+    """A place that cannot be looked into is told: whoever is forgotten may be in what lies elsewhere."""
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ShelfError, match="name a folder in ARCHIVE_URL"):
+        manifests(Shelf(str(tmp_path / "file" / below)))
 
 
 # --- killed, and full
@@ -740,3 +775,30 @@ def test_without_an_archive_the_command_line_says_what_to_do(command: Command) -
         assert ended.returncode == 2
         assert "ARCHIVE_URL" in ended.stderr
         assert "Traceback" not in ended.stderr
+
+
+def test_a_replay_lacks_nothing_that_is_not_archived_yet(
+    source: Stream, shelf: Shelf, command: Command
+) -> None:
+    """Whoever emptied the table gets the last hour back, too, which a small batch waits for."""
+    source.append(encoded(recent(20)))
+    archived(source, shelf)
+    source.append(encoded(recent(5, seed=2)))
+    done = command("replay", "--from", "2d", "--source", "archive", "--json")
+    assert (done.returncode, json.loads(done.stdout)["events"]) == (0, 25), done.stderr
+    # Where the archive takes nothing, what is in it can be had all the same, and that is told.
+    source.append(encoded(recent(1, seed=3)))
+    done = command(
+        "replay", "--from", "2d", "--source", "archive", "--json", preexec_fn=limit_files
+    )
+    assert (done.returncode, json.loads(done.stdout)["events"]) == (0, 25), done.stderr
+    assert "is left out" in done.stderr
+
+
+def test_bytes_that_are_no_text_are_bad_arguments(command: Command) -> None:
+    """A name that no server takes is told before anything is begun."""
+    for words in (("replay", "--from", "2h", "--player"), ("forget",)):
+        done = command(*words, "a\udcff")
+        assert done.returncode == 2
+        assert "no UTF-8 text" in done.stderr
+        assert "Traceback" not in done.stderr

@@ -379,3 +379,26 @@ def test_rq_s_own_worker_can_be_used(world: World, connection: redis.Redis, tmp_
     assert good.get_status() is JobStatus.FINISHED
     assert bad.get_status() is JobStatus.FAILED
     assert isinstance(queue(connection).fetch_job(good.id), AllowedJob)
+
+
+def test_a_worker_outlives_a_redis_that_is_full(
+    world: World, connection: redis.Redis, tmp_path: Path
+) -> None:
+    """It cannot even register, nor can a job that trims be put on the queue: it trims, and goes on."""
+    limit = world.client.config_get("maxmemory")["maxmemory"]
+    old_ms = now_ms() - 2 * 86_400_000
+    for number in range(250):
+        world.client.xadd(world.source.key, {"event": b"old"}, id=f"{old_ms}-{number + 1}")
+    world.client.xgroup_create(world.source.key, world.source.group, id="$")
+    world.client.config_set("maxmemory", "1")
+    try:
+        with process(world, "work", tmp_path) as laborer:
+            until(lambda: world.client.xlen(world.source.key) < 250, "the stream to be trimmed")
+            assert laborer.poll() is None
+            world.client.config_set("maxmemory", str(limit))
+            job = enqueue(connection, tasks.prune_health)
+            until(lambda: job.get_status(refresh=True) == "finished", "the job to be done")
+            laborer.send_signal(signal.SIGTERM)
+            assert laborer.wait(20) == 0
+    finally:
+        world.client.config_set("maxmemory", str(limit))

@@ -592,6 +592,8 @@ def test_the_commands_say_what_they_did(world: World, command: Command) -> None:
     assert dry == f"{day}  would swap: 60 rows, 0 of them taken along, 0 set aside\n"
     assert "All days are in place." in command("shadow", "swap").stdout
     assert command("shadow", "drop").stdout == "There is no schema infamous_shadow.\n"
+    tried = command("shadow", "drop", "--before", "--dry-run").stdout
+    assert tried == "Would drop the schema infamous_before_swap.\n"
     assert (
         command("shadow", "drop", "--before").stdout == "Dropped the schema infamous_before_swap.\n"
     )

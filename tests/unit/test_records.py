@@ -217,3 +217,14 @@ def test_another_file_is_not_written_over(tmp_path: Path, other: str) -> None:
     with pytest.raises(NotAList, match="is there already and is no list"):
         Refusals(path, 0)
     assert path.read_text() == other
+
+
+def test_a_time_that_python_has_no_room_for_costs_its_row_only(tmp_path: Path) -> None:
+    """Parquet counts on where the calendar ends: that row is refused, and the others are read."""
+    path = tmp_path / "x.parquet"
+    times = pa.array([0, 2**62, 1_000_000], pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table({"ts": times, "n": [1, 2, 3]}), path)
+    found = list(rows(path))
+    assert [row.line for row in found] == [1, 2, 3]
+    assert [row.record and row.record["n"] for row in found] == [1, None, 3]
+    assert [row.refused.reason for row in found if row.refused] == [Reason.OUT_OF_RANGE]

@@ -245,3 +245,9 @@ def test_the_archive_is_beside_an_embedded_redis(tmp_path: Path) -> None:
     assert Settings(redis_url="redis://h").archive is None
     assert Settings(redis_url="redis://h", archive_url="s3://b/a").archive == "s3://b/a"
     assert Settings(archive_url="/a").archive == "/a"
+
+
+def test_an_archive_in_memory_is_none(dotenv: Path) -> None:
+    """What is put there is gone with the process, and the stream would be trimmed all the same."""
+    with pytest.raises(SettingsError, match="ARCHIVE_URL names the memory of a process"):
+        settings.load({"ARCHIVE_URL": "memory://archive"}, dotenv=dotenv)
