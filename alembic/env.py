@@ -36,6 +36,8 @@ def _run(connection: Connection) -> None:
         target_metadata=tables.metadata,
         include_name=_include_name,
         compare_server_default=True,
+        # A table that consumers write to is not kept locked while the next revision takes its time.
+        transaction_per_migration=True,
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -75,7 +77,7 @@ def _tell(state: RetryCallState) -> None:
 
 
 def _patiently(run: Callable[[Connection], None], connection: Connection) -> None:
-    """Run it whole, or give way and run it again: nothing of a run that gave way is kept."""
+    """Run it, or give way and run it again: nothing of a revision that gave way is kept."""
     limits = context.config.attributes
     lock_timeout_ms = int(limits.get("lock_timeout_s", LOCK_TIMEOUT_S) * 1000)
     connection.exec_driver_sql(f"set lock_timeout = {lock_timeout_ms}")

@@ -66,7 +66,7 @@ def upgrade(engine: Engine, *, has_roles: bool = True) -> None:
         if not isinstance(error.orig, LockNotAvailable):
             raise
         raise Locked(
-            "Another session has held what is to be changed for minutes, so nothing was: end it"
+            "Another session has held what is to be changed for minutes, so it was not: end it"
             " (pg_stat_activity shows the transactions that are open), and migrate again."
         ) from error
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from psycopg2.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import Connection, Engine, text
@@ -117,8 +117,8 @@ def swap(
             tell(len(done), len(planned))
             if stop.is_set():
                 return Swapped(tuple(done), is_complete=False)
-            prepared_at, copied = _prepare(connection, shadow, day.day)
-            put = partial(_put_in_place, connection, shadow, day, prepared_at, copied)
+            prepared = _prepare(connection, shadow, day.day)
+            put = partial(_put_in_place, connection, shadow, day, prepared)
             swapped = _patiently(put, connection, day.day, patience_s, stop)
             if swapped is None:
                 return Swapped(tuple(done), is_complete=False)
@@ -152,14 +152,20 @@ def _require_all_rows(planned: list[DayDifference], *, may_set_aside: bool) -> N
         )
 
 
-def _prepare(connection: Connection, shadow: Shadow, day: date) -> tuple[datetime, int]:
-    """What takes long: copy what was stored meanwhile, and prove where each partition belongs.
+class _Prepared(NamedTuple):
+    """When it began, and how many rows were copied and removed."""
 
-    Returns when it began, and how many rows it copied.
-    """
+    at: datetime
+    copied: int
+    forgotten: int
+
+
+def _prepare(connection: Connection, shadow: Shadow, day: date) -> _Prepared:
+    """What takes long: copy what was stored meanwhile, and prove where each partition belongs."""
     with connection.begin():
         prepared_at: datetime = connection.execute(text("select now()")).scalar_one()
         copied = _copy(connection, shadow, day, shadow.newer_than)
+        forgotten = _forget(connection, shadow, day, shadow.newer_than)
         for name, bounds in _parts(connection, SCHEMA, day):
             begin, end = (piece.split("'")[1] for piece in bounds.split(" TO "))
             # With it, attaching need not look at every row while the table is locked.
@@ -167,15 +173,14 @@ def _prepare(connection: Connection, shadow: Shadow, day: date) -> tuple[datetim
                 f"alter table {SCHEMA}.{name} drop constraint if exists swap_bounds,"
                 f" add constraint swap_bounds check (ts >= '{begin}' and ts < '{end}')"
             )
-    return prepared_at, copied
+    return _Prepared(prepared_at, copied, forgotten)
 
 
 def _put_in_place(
     connection: Connection,
     shadow: Shadow,
     day: DayDifference,
-    prepared_at: datetime,
-    copied: int,
+    prepared: _Prepared,
 ) -> SwappedDay:
     """One transaction: afterwards the day's rows are the shadow's, and the last that came."""
     live = shadow.live
@@ -183,8 +188,10 @@ def _put_in_place(
         connection.exec_driver_sql(f"set local lock_timeout = '{LOCK_TIMEOUT_S:g}s'")
         connection.execute(TAKE_TURN)
         connection.exec_driver_sql(f"lock table {live}.game_events in access exclusive mode")
-        copied += _copy(connection, shadow, day.day, prepared_at - MARGIN)
-        forgotten = _forget(connection, shadow, day.day)
+        copied = prepared.copied + _copy(connection, shadow, day.day, prepared.at - MARGIN)
+        # Twice: who was forgotten a moment before what is copied was stored.
+        late = _forget(connection, shadow, day.day, prepared.at - 2 * MARGIN)
+        forgotten = prepared.forgotten + late
         for name, _ in _parts(connection, live, day.day):
             connection.exec_driver_sql(
                 f"alter table {live}.game_events detach partition {live}.{name}"
@@ -214,9 +221,9 @@ def _copy(connection: Connection, shadow: Shadow, day: date, newer_than: datetim
     return connection.execute(copy, _span(day) | {"newer_than": newer_than}).rowcount
 
 
-def _forget(connection: Connection, shadow: Shadow, day: date) -> int:
-    """Remove what is of players who were forgotten since the build began; says how many rows."""
-    span = _span(day) | {"newer_than": shadow.newer_than}
+def _forget(connection: Connection, shadow: Shadow, day: date, newer_than: datetime) -> int:
+    """Remove what is of players who were forgotten since then; says how many rows."""
+    span = _span(day) | {"newer_than": newer_than}
     late = f"from {shadow.live}.forgotten_players where forgotten_at >= :newer_than"
     # Nearly always there is none, and then no row need be looked at.
     if not connection.execute(text(f"select exists (select {late})"), span).scalar_one():

@@ -6,8 +6,9 @@ be started anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -33,6 +34,9 @@ SHORTEST_QUESTION_S: Final = 60.0
 MOST_MEMORY: Final = 0.5
 LONGEST_WAIT_S: Final = 86_400.0
 MOST_ARCHIVING_S: Final = 120.0
+# Well before the queue's own time limit, which would end it in the middle of a day: then nothing of the day
+# counts as done, and the next turn would come no further.
+MOST_ROLLING_S: Final = 600.0
 
 
 # The newest hour that was rolled up, and the first event.
@@ -70,14 +74,31 @@ def _require(is_within: bool, sentence: str) -> None:
 
 
 def roll_up(hours: int) -> dict[str, Any]:
-    """The hours that changed and the last ones anew, and the days they are in; what was missed, if more."""
+    """The hours that changed and the last ones anew, and the days they are in; what was missed, if more.
+
+    What takes longer than ten minutes is left to the next turn.
+    """
     _require(1 <= hours <= MOST_HOURS, f"hours must be 1 to {MOST_HOURS}, not {hours}.")
     now, engine = datetime.now(UTC), _engine()
     with engine.connect() as connection:
         newest, first = connection.execute(ROLLED_UP).one()
     wanted = now - timedelta(hours=hours - 1)
     also = rollups.hours(min(wanted, newest or first or wanted), now)
-    return asdict(rollups.roll_up_touched(engine, also, tell=in_meta()))
+    with _stop_after(MOST_ROLLING_S) as stop:
+        return asdict(rollups.roll_up_touched(engine, also, stop=stop, tell=in_meta()))
+
+
+@contextmanager
+def _stop_after(seconds: float) -> Iterator[threading.Event]:
+    """A wish to stop that comes by itself."""
+    stop = threading.Event()
+    timer = threading.Timer(seconds, stop.set)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield stop
+    finally:
+        timer.cancel()
 
 
 def check_rollups() -> dict[str, Any]:

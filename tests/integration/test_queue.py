@@ -108,6 +108,21 @@ def test_a_rollup_takes_up_what_it_missed(world: World) -> None:
     assert tasks.roll_up(hours=2)["hours"] <= 26
 
 
+@pytest.mark.usefixtures("connection")
+def test_a_rollup_that_takes_too_long_goes_on_in_the_next_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended by the queue in the middle of a day, it would begin with the same hour for ever."""
+    start_ms = now_ms() - 20 * 24 * 3_600_000
+    world.source.append([encode(e) for e in chains(40, start_ms=start_ms)])
+    with working(world):
+        until(lambda: is_drained(world), "the stream to drain")
+    with monkeypatch.context() as patched:
+        patched.setattr(tasks, "MOST_ROLLING_S", 0.0)
+        assert not tasks.roll_up(hours=2)["is_complete"]
+    assert tasks.roll_up(hours=2)["is_complete"]
+
+
 def test_what_is_not_on_the_list_is_not_run(connection: redis.Redis, tmp_path: Path) -> None:
     """A job that names os.system, or anything of ours that is no task, fails without running."""
     mark = tmp_path / "was here"
