@@ -184,7 +184,9 @@ def forget(
     archived = 0
     if shelf is not None:
         tombstones.wait_for_writers(engine, stop, ARCHIVING_S)
-        archived = _erasure().erase(shelf, names, pseudonym, tell)
+        with tombstones.rewriting(engine, stop, ARCHIVING_S):
+            if not stop.is_set():
+                archived = _erasure().erase(shelf, names, pseudonym, tell)
         failpoint.reached("in_forget")
     with engine.connect() as connection:
         events, beside, rollups = _clear_tables(connection, names, pseudonym)

@@ -18,11 +18,16 @@ from pipeline.tombstone import sha256_of
 
 # Any number, the same for all who write and all who forget.
 _LOCK: Final = 4_815_162_349
+# The same for all who rewrite the archive.
+_REWRITE_LOCK: Final = 4_815_162_351
 _LOOK_EVERY_S: Final = 0.2
 
 FORGOTTEN: Final = text("select player_sha256 from forgotten_players")
 SHARE: Final = text("select pg_advisory_lock_shared(:lock)")
 TRY: Final = text("select pg_try_advisory_xact_lock(:lock)")
+
+
+TRY_ALONE: Final = text("select pg_try_advisory_lock(:lock)")
 
 
 class StillWriting(Exception):
@@ -62,3 +67,22 @@ def wait_for_writers(engine: Engine, stop: threading.Event, patience_s: float) -
                 f"The archive has been written for {patience_s:g} s without a pause: run it again in a while."
             )
         stop.wait(_LOOK_EVERY_S)
+
+
+@contextmanager
+def rewriting(engine: Engine, stop: threading.Event, patience_s: float) -> Iterator[None]:
+    """Be the only one that rewrites the archive: of two, one would put back what the other took out.
+
+    Raises StillWriting where another does for longer than ``patience_s``. Stopped while it waits, it is not
+    alone, and ``stop`` is set.
+    """
+    deadline = time.monotonic() + patience_s
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while not connection.execute(TRY_ALONE, {"lock": _REWRITE_LOCK}).scalar_one():
+            if time.monotonic() >= deadline:
+                raise StillWriting(
+                    "Another player is being erased from the archive: run it again when that is done."
+                )
+            if stop.wait(_LOOK_EVERY_S):
+                break
+        yield  # the lock is held until the connection is closed
