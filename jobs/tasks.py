@@ -104,8 +104,9 @@ def _stop_after(seconds: float) -> Iterator[threading.Event]:
 def check_rollups() -> dict[str, Any]:
     """Compare all rollups with the raw events, and make anew what is wrong."""
     engine = _engine()
-    checked = checks.check(engine, tell=in_meta())
-    checks.mend(engine, checked)
+    with _stop_after(MOST_ROLLING_S) as stop:
+        checked = checks.check(engine, stop=stop, tell=in_meta())
+        checks.mend(engine, checked, stop=stop)
     return {
         "hours": checked.hours,
         "left_out": checked.left_out,

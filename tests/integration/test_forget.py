@@ -532,3 +532,24 @@ def test_a_dry_run_changes_nothing(world: World, infamous: Command) -> None:
     told = json.loads(done.stdout)
     assert told["removed"] == json.loads(planned.stdout)
     assert any(one.startswith("backups made before now: until 20") for one in told["out_of_reach"])
+
+
+def test_two_players_are_erased_from_the_archive_one_after_the_other(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, each would write its file from one that holds the other still, and the last would stay."""
+    events, shelf = recent(), Shelf(str(tmp_path / "archive"))
+    world.source.append([encode(event) for event in events])
+    archived(world, shelf)
+    gone = events[0].player
+    with working(world):
+        until(lambda: is_drained(world), "the events to be stored")
+        monkeypatch.setattr("jobs.forget.ARCHIVING_S", 0.5)
+        with (
+            tombstones.alone(world.engine),
+            pytest.raises(tombstones.StillWriting, match="run it again"),
+        ):
+            forget(world.engine, world.source, gone, shelf=shelf)
+        assert gone.encode() in bytes_of(shelf)
+        assert forget(world.engine, world.source, gone, shelf=shelf).removed.archived
+    assert gone.encode() not in bytes_of(shelf)
