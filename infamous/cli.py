@@ -31,13 +31,13 @@ from infamous.embedded import servers
 from infamous.house import end
 from infamous.prove import run as proofs
 from infamous.shadow import ShadowError
+from jobs import backpressure, mapping, records, refusals, remedy
 from jobs import imports as importing
-from jobs import mapping, records, refusals, remedy, room
 from jobs import quarantine as quarantines
 from jobs import replay as replays
 from jobs.manifest import Damaged
 from jobs.owner import NotTheOwner
-from jobs.shelf import ShelfError
+from jobs.storage import StorageError
 from jobs.tombstones import StillWriting
 from pipeline import stream
 from pipeline.patience import first_line
@@ -89,9 +89,9 @@ def main() -> None:
         ShadowError,
         replays.BrokenOff,
         Damaged,
-        ShelfError,
+        StorageError,
         StillWriting,
-        room.NobodyReads,
+        backpressure.NobodyReads,
         quarantines.NoSuchKey,
         records.Unreadable,
         importing.BeingImported,

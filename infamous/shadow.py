@@ -28,8 +28,8 @@ from infamous import schema
 from jobs.owner import owner_of_tables
 from jobs.progress import Progress, untold
 from jobs.retention import oldest_kept
-from jobs.shelf import Shelf
 from jobs.sift import packed
+from jobs.storage import Storage
 from pipeline import failpoint
 from pipeline.entry import Entry
 from pipeline.event import MAX_AHEAD_MS, Reason, Window
@@ -150,12 +150,12 @@ def pages(source: Stream, first_day: date) -> Iterator[Sequence[Entry]]:
     return source.walk(from_ms=midnight_ms(first_day) - MAX_AHEAD_MS, to_ms=2**63)
 
 
-def archived_pages(shelf: Shelf, first_day: date, last_day: date) -> Iterator[Sequence[Entry]]:
+def archived_pages(storage: Storage, first_day: date, last_day: date) -> Iterator[Sequence[Entry]]:
     """What the archive holds of these UTC days, both ends included."""
     from jobs import archive  # noqa: PLC0415  # it takes 60 MB
 
     first_ms, end_ms = midnight_ms(first_day), midnight_ms(last_day + timedelta(days=1))
-    for events in archive.read(shelf, first_ms, end_ms - 1):
+    for events in archive.read(storage, first_ms, end_ms - 1):
         entries = packed(events, Window(0, end_ms)).entries
         yield [Entry(b"0-0", payload, form) for form, payload in entries]
 

@@ -27,7 +27,7 @@ from jobs import schedule as schedules
 from jobs import tasks
 from jobs import trim as trims
 from jobs import worker as workers
-from jobs.room import NobodyReads
+from jobs.backpressure import NobodyReads
 from pipeline import log, settings, stream
 from pipeline.event import Reason
 from pipeline.patience import Stopped, first_line, wait_for

@@ -16,7 +16,7 @@ from jobs import manifest as names
 from jobs import parquet
 from jobs.manifest import Damaged, File, Manifest
 from jobs.progress import Progress, untold
-from jobs.shelf import Gone, Shelf
+from jobs.storage import Gone, Storage
 from pipeline import failpoint
 from pipeline.event import Event
 
@@ -56,20 +56,20 @@ class Rewritten:
     rows_removed: int
 
 
-def manifests(shelf: Shelf) -> list[Manifest]:
-    """All manifests, in the order in which they were made. Raises Damaged, ShelfError."""
-    texts = shelf.get_all(shelf.names(names.folder(PARTITION)))
+def manifests(storage: Storage) -> list[Manifest]:
+    """All manifests, in the order in which they were made. Raises Damaged, StorageError."""
+    texts = storage.get_all(storage.names(names.folder(PARTITION)))
     return [names.decoded(text, path) for path, text in texts.items()]
 
 
-def manifest(shelf: Shelf, path: str) -> Manifest:
-    """What stands in a manifest. Raises Damaged, Gone, ShelfError."""
-    return names.decoded(shelf.get(path), path)
+def manifest(storage: Storage, path: str) -> Manifest:
+    """What stands in a manifest. Raises Damaged, Gone, StorageError."""
+    return names.decoded(storage.get(path), path)
 
 
-def all_files(shelf: Shelf) -> list[str]:
+def all_files(storage: Storage) -> list[str]:
     """The names of all files of rows, those too that no manifest names."""
-    return shelf.names("events") + shelf.names("refused")
+    return storage.names("events") + storage.names("refused")
 
 
 def days(found: Sequence[Manifest]) -> list[Day]:
@@ -96,20 +96,20 @@ def span(found: Sequence[Manifest]) -> tuple[datetime, datetime] | None:
     return min(file.first_ts for file in files), max(file.last_ts for file in files)
 
 
-def verify(shelf: Shelf, tell: Progress = untold) -> Verified:
-    """Read every file and compare it with its manifest. ``tell`` is told files. Raises ShelfError."""
-    there = all_files(shelf)
+def verify(storage: Storage, tell: Progress = untold) -> Verified:
+    """Read every file and compare it with its manifest. ``tell`` is told files. Raises StorageError."""
+    there = all_files(storage)
     faults: list[str] = []
     found: dict[str, File] = {}
-    for path in shelf.names(names.folder(PARTITION)):
+    for path in storage.names(names.folder(PARTITION)):
         try:
-            found |= {file.path: file for file in manifest(shelf, path).files}
+            found |= {file.path: file for file in manifest(storage, path).files}
         except Damaged as fault:
             faults.append(str(fault))
     for number, file in enumerate(found.values()):
         tell(number, len(found))
         try:
-            contents(shelf, file)
+            contents(storage, file)
         except Damaged as fault:
             faults.append(str(fault))
     tell(len(found), len(found))
@@ -117,7 +117,7 @@ def verify(shelf: Shelf, tell: Progress = untold) -> Verified:
     left_over = [path for path in there if path not in found]
     # Asked last: what was being written when this began may have its manifest by now.
     manifest_of = {path: names.path(PARTITION, names.batch_of(path)) for path in left_over}
-    lost = {one for one in {*manifest_of.values()} if not shelf.exists(one)}
+    lost = {one for one in {*manifest_of.values()} if not storage.exists(one)}
     faults += [_lost(one, list(manifest_of.values()).count(one)) for one in sorted(lost)]
     rest = tuple(path for path in left_over if manifest_of[path] not in lost)
     return Verified(len(found), rows, tuple(faults), rest)
@@ -131,10 +131,10 @@ def _lost(path: str, files: int) -> str:
     )
 
 
-def contents(shelf: Shelf, file: File) -> bytes:
-    """The bytes of a file, as they were written. Raises Damaged, ShelfError."""
+def contents(storage: Storage, file: File) -> bytes:
+    """The bytes of a file, as they were written. Raises Damaged, StorageError."""
     try:
-        data = shelf.get(file.path)
+        data = storage.get(file.path)
     except Gone:
         raise Damaged(
             f"File {file.path} of the archive is gone: bring it back from a backup."
@@ -148,7 +148,7 @@ def contents(shelf: Shelf, file: File) -> bytes:
 
 
 def read(
-    shelf: Shelf,
+    storage: Storage,
     from_ms: int,
     to_ms: int,
     *,
@@ -160,13 +160,13 @@ def read(
 
     ``player`` and ``action`` choose some of them; ``found`` are the manifests, where they were read. Every
     file that is needed is looked at before the first event is handed out: raises Damaged where one is not
-    what was written, and ShelfError.
+    what was written, and StorageError.
     """
-    files = wanted(manifests(shelf) if found is None else found, from_ms, to_ms)
+    files = wanted(manifests(storage) if found is None else found, from_ms, to_ms)
     for file in files:
-        contents(shelf, file)
+        contents(storage, file)
     for file in files:
-        table = parquet.chosen(table_of(shelf, file), from_ms, to_ms, player, action)
+        table = parquet.chosen(table_of(storage, file), from_ms, to_ms, player, action)
         for start in range(0, table.num_rows, _PAGE_EVENTS):
             yield parquet.events_of(table.slice(start, _PAGE_EVENTS))
 
@@ -182,55 +182,57 @@ def wanted(found: Sequence[Manifest], from_ms: int, to_ms: int) -> list[File]:
     return sorted(files, key=lambda file: (file.first_ts, file.path))
 
 
-def table_of(shelf: Shelf, file: File, columns: Sequence[str] | None = None) -> Any:
-    """The rows of a file, or some columns of them, as a pyarrow table. Raises Damaged, ShelfError."""
+def table_of(storage: Storage, file: File, columns: Sequence[str] | None = None) -> Any:
+    """The rows of a file, or some columns of them, as a pyarrow table. Raises Damaged, StorageError."""
     try:
-        return parquet.read(contents(shelf, file), columns)
+        return parquet.read(contents(storage, file), columns)
     except ValueError as error:  # whoever wrote it wrote its manifest, too
         raise Damaged(
             f"File {file.path} of the archive cannot be read ({error}): bring it back from a backup."
         ) from None
 
 
-def rewrite(shelf: Shelf, change: Callable[[Any], Any], tell: Progress = untold) -> Rewritten:
+def rewrite(storage: Storage, change: Callable[[Any], Any], tell: Progress = untold) -> Rewritten:
     """Put every table, of events and of what was refused, through ``change``, and keep what it returns.
 
     ``change`` gives back a pyarrow table of the same columns; which kind it is, the columns say. The new file
     is written first, then the manifest names it instead of the old one, and then the old one is removed:
     killed anywhere, the archive is whole, and another run removes what was left. A file without rows is
     removed. One at a time: whoever calls this sees to it. Raises Damaged before anything of a batch is
-    changed, and ShelfError. ``tell`` is told batches.
+    changed, and StorageError. ``tell`` is told batches.
     """
-    paths = shelf.names(names.folder(PARTITION))
+    paths = storage.names(names.folder(PARTITION))
     files = rows_removed = 0
     for number, path in enumerate(paths):
         tell(number, len(paths))
-        before = manifest(shelf, path)
+        before = manifest(storage, path)
         after = tuple(
-            one for file in before.files if (one := _changed(shelf, path, file, change)) is not None
+            one
+            for file in before.files
+            if (one := _changed(storage, path, file, change)) is not None
         )
         if after != before.files:
             failpoint.reached("in_rewrite")
-            shelf.put(path, names.encoded(msgspec.structs.replace(before, files=after)))
+            storage.put(path, names.encoded(msgspec.structs.replace(before, files=after)))
             failpoint.reached("in_rewrite")
             files += len({*before.files} - {*after})
             rows_removed += sum(file.rows for file in before.files)
             rows_removed -= sum(file.rows for file in after)
-    sweep(shelf, all_files(shelf))
+    sweep(storage, all_files(storage))
     tell(len(paths), len(paths))
     return Rewritten(files, rows_removed)
 
 
-def _changed(shelf: Shelf, path: str, file: File, change: Callable[[Any], Any]) -> File | None:
+def _changed(storage: Storage, path: str, file: File, change: Callable[[Any], Any]) -> File | None:
     """What becomes of a file: itself, another that is written now, or nothing."""
-    before = table_of(shelf, file)
+    before = table_of(storage, file)
     after = change(before)
     if after is before or after.equals(before):
         return file
-    return put_table(shelf, file.kind, file.day, names.batch_of(path), after)
+    return put_table(storage, file.kind, file.day, names.batch_of(path), after)
 
 
-def put_table(shelf: Shelf, kind: names.Kind, day: date, batch: str, table: Any) -> File | None:
+def put_table(storage: Storage, kind: names.Kind, day: date, batch: str, table: Any) -> File | None:
     """Write a file of a batch; None where there are no rows. It counts once a manifest names it."""
     if not table.num_rows:
         return None
@@ -239,19 +241,19 @@ def put_table(shelf: Shelf, kind: names.Kind, day: date, batch: str, table: Any)
     first_ts, last_ts = parquet.times(table)
     first_id, last_id = parquet.ends(table, "id" if kind == "events" else "entry_id")
     path = names.file_path(kind, day, PARTITION, batch, sha256)
-    shelf.put(path, data)
+    storage.put(path, data)
     return File(path, kind, table.num_rows, len(data), sha256, first_ts, last_ts, first_id, last_id)
 
 
-def remove_unnamed(shelf: Shelf) -> None:
+def remove_unnamed(storage: Storage) -> None:
     """Remove all files that no manifest names. Whoever calls this sees to it that none is being written."""
-    named = {file.path for batch in manifests(shelf) for file in batch.files}
-    for path in all_files(shelf):
+    named = {file.path for batch in manifests(storage) for file in batch.files}
+    for path in all_files(storage):
         if path not in named:
-            shelf.delete(path)
+            storage.delete(path)
 
 
-def sweep(shelf: Shelf, paths: Iterable[str]) -> None:
+def sweep(storage: Storage, paths: Iterable[str]) -> None:
     """Remove, of these files, those whose batch has a manifest that does not name them.
 
     A file whose batch has none is being written.
@@ -261,8 +263,8 @@ def sweep(shelf: Shelf, paths: Iterable[str]) -> None:
         at = names.path(PARTITION, names.batch_of(path))
         if at not in named:
             try:
-                named[at] = {file.path for file in manifest(shelf, at).files}
+                named[at] = {file.path for file in manifest(storage, at).files}
             except Gone:
                 continue
         if path not in named[at]:
-            shelf.delete(path)
+            storage.delete(path)

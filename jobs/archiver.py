@@ -27,7 +27,7 @@ from jobs.archive import PARTITION
 from jobs.manifest import Damaged, File, Kind, Manifest
 from jobs.parquet import RefusedRow
 from jobs.progress import Progress, untold
-from jobs.shelf import Gone, Shelf
+from jobs.storage import Gone, Storage
 from pipeline import failpoint, log
 from pipeline.entry import Entry, Form, split
 from pipeline.event import Event, Reason, Refused, Window, datetime_of, decode_all
@@ -63,7 +63,7 @@ def nobody(_player: str) -> bool:
 
 def archive(
     source: Stream,
-    shelf: Shelf,
+    storage: Storage,
     *,
     retention_days: int,
     is_forgotten: Callable[[str], bool] = nobody,
@@ -77,15 +77,16 @@ def archive(
 
     Ends with what is there when it begins. Less than a full batch is left until its first entry is ``wait_s``
     old, so that there are few small files. After ``at_most_s`` no other batch is begun. ``tell`` is told
-    entries. Raises ShelfError, Damaged, and what redis-py raises; the next run goes on where this one ended.
+    entries. Raises StorageError, Damaged, and what redis-py raises; the next run goes on where this one
+    ended.
     """
-    shelf.tidy()
+    storage.tidy()
     bookmark, newest = source.bookmark(), source.span()
     # Where nothing is, it was another place that came so far.
-    after = bookmark if shelf.names(names.folder(PARTITION)) else "0-0"
+    after = bookmark if storage.names(names.folder(PARTITION)) else "0-0"
     ends_s = None if at_most_s is None else time.monotonic() + at_most_s
     total = source.state(exact=False).undelivered
-    known, done = _Known(shelf), Archived()
+    known, done = _Known(storage), Archived()
     while newest is not None and (wait_s <= 0 or _is_due(source, after, newest[1], wait_s)):
         if (stop is not None and stop.is_set()) or (
             ends_s is not None and time.monotonic() >= ends_s
@@ -94,9 +95,9 @@ def archive(
         batch = _read(source, after, newest[1], max_events, retention_days, is_forgotten)
         if not batch.entry_ids:
             break
-        files = _write(shelf, batch, known)
+        files = _write(storage, batch, known)
         if files is None:
-            after, known = source.bookmark(), _Known(shelf)
+            after, known = source.bookmark(), _Known(storage)
             continue
         try:
             passed = sum(names.order(one) > names.order(bookmark) for one in batch.entry_ids)
@@ -225,10 +226,10 @@ def _read(
 class _Known:
     """What the archive holds already, as far as it was asked for."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
+    def __init__(self, storage: Storage) -> None:
+        self._shelf = storage
         # The newest manifest that is looked into, at least.
-        self.number = names.newest(shelf.names(names.folder(PARTITION)))
+        self.number = names.newest(storage.names(names.folder(PARTITION)))
         self._files: dict[str, File] = {}
 
     def fresh(self, kind: Kind, day: date, table: Any) -> Any:
@@ -274,7 +275,7 @@ def _warn(fault: Damaged) -> None:
     log.get("archive").warning("What is archived cannot be looked into", error=str(fault))
 
 
-def _write(shelf: Shelf, batch: _Batch, known: _Known) -> tuple[File, ...] | None:
+def _write(storage: Storage, batch: _Batch, known: _Known) -> tuple[File, ...] | None:
     """Write what is new of a batch; None where another has made a manifest meanwhile."""
     name = names.batch_name(known.number + 1)
     rows: list[tuple[Kind, date, Any]] = [
@@ -285,7 +286,7 @@ def _write(shelf: Shelf, batch: _Batch, known: _Known) -> tuple[File, ...] | Non
     refused = sorted(batch.refused, key=lambda row: names.order(row.entry_id))
     rows += [("refused", day, table) for day, table in parquet.by_day(parquet.of_refused(refused))]
     put = [
-        archives.put_table(shelf, kind, day, name, known.fresh(kind, day, table))
+        archives.put_table(storage, kind, day, name, known.fresh(kind, day, table))
         for kind, day, table in rows
     ]
     files = tuple(file for file in put if file is not None)
@@ -300,12 +301,12 @@ def _write(shelf: Shelf, batch: _Batch, known: _Known) -> tuple[File, ...] | Non
         made_at=datetime_of(_now_ms()),
         files=files,
     )
-    is_ours = shelf.create(names.path(PARTITION, name), names.encoded(made))
+    is_ours = storage.create(names.path(PARTITION, name), names.encoded(made))
     failpoint.reached("in_archive")
     # Ours where another was first; where we were, what a killed run left, which had seen less of the batch.
     for file in files:
-        there = shelf.names(names.file_folder(file.kind, file.day, PARTITION))
-        archives.sweep(shelf, [path for path in there if names.batch_of(path) == name])
+        there = storage.names(names.file_folder(file.kind, file.day, PARTITION))
+        archives.sweep(storage, [path for path in there if names.batch_of(path) == name])
     if not is_ours:
         return None
     known.number += 1

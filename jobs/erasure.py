@@ -12,7 +12,7 @@ from typing import Any, Final
 from jobs import archive, parquet
 from jobs.mentions import Kept, Name
 from jobs.progress import Progress, untold
-from jobs.shelf import Shelf
+from jobs.storage import Storage
 from pipeline.entry import Entry, Form
 
 _FORMS: Final = {form.name.lower(): form for form in Form}
@@ -37,29 +37,29 @@ class _Erasure:
 
 
 def erase(
-    shelf: Shelf, names: Sequence[str], pseudonym: str | None, tell: Progress = untold
+    storage: Storage, names: Sequence[str], pseudonym: str | None, tell: Progress = untold
 ) -> int:
     """Remove what is of a player, whose name is the first of ``names``, or have it go by the pseudonym;
-    returns how many rows that were. Nobody else may write the archive meanwhile. Raises Damaged, ShelfError;
-    run again, it goes on.
+    returns how many rows that were. Nobody else may write the archive meanwhile. Raises Damaged,
+    StorageError; run again, it goes on.
     """
-    rows = count(shelf, names if pseudonym is None else names[:1])
+    rows = count(storage, names if pseudonym is None else names[:1])
     if rows:
-        archive.rewrite(shelf, _Erasure(names, pseudonym), tell)
+        archive.rewrite(storage, _Erasure(names, pseudonym), tell)
     # What was left by a run that was killed, of the archiver or of this, may be theirs as well.
-    archive.remove_unnamed(shelf)
+    archive.remove_unnamed(storage)
     return rows
 
 
-def count(shelf: Shelf, names: Sequence[str]) -> int:
-    """Rows of the archive that are of a player. Raises Damaged, ShelfError."""
+def count(storage: Storage, names: Sequence[str]) -> int:
+    """Rows of the archive that are of a player. Raises Damaged, StorageError."""
     found = 0
-    for file in (file for batch in archive.manifests(shelf) for file in batch.files):
+    for file in (file for batch in archive.manifests(storage) for file in batch.files):
         if file.kind == "events":
-            table = archive.table_of(shelf, file, ["player"])
+            table = archive.table_of(storage, file, ["player"])
             found += table.num_rows - parquet.without_players(table, names).num_rows
         else:
-            found += sum(_are_theirs(archive.table_of(shelf, file), names))
+            found += sum(_are_theirs(archive.table_of(storage, file), names))
     return found
 
 

@@ -15,10 +15,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine
 
 from jobs import quarantine
+from jobs.backpressure import PATIENCE_S, wait_for_room
 from jobs.progress import Progress, untold
 from jobs.quarantine import CHUNK, Choice, Held
 from jobs.remedy import Remedy, Threw, form_of
-from jobs.room import PATIENCE_S, wait_for_room
 from jobs.verdict import parsed, verdict
 from pipeline import failpoint
 from pipeline.event import Window

@@ -23,7 +23,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 from jobs import days, rollup, tombstones
 from jobs.mentions import Kept, Name
 from jobs.progress import Progress, untold
-from jobs.shelf import Shelf
+from jobs.storage import Storage
 from jobs.tombstones import StillWriting
 from pipeline import failpoint, partitions, tables
 from pipeline.entry import Entry, Form
@@ -145,8 +145,8 @@ class Forgotten:
     is_complete: bool
 
 
-def look(engine: Engine, source: Stream, player: str, *, shelf: Shelf | None = None) -> Traces:
-    """What a run would remove, or give another name. Changes nothing. ``shelf``: where the archive is."""
+def look(engine: Engine, source: Stream, player: str, *, storage: Storage | None = None) -> Traces:
+    """What a run would remove, or give another name. Changes nothing. ``storage``: where the archive is."""
     name = Name(player)
     with engine.connect() as connection:
         return Traces(
@@ -155,7 +155,7 @@ def look(engine: Engine, source: Stream, player: str, *, shelf: Shelf | None = N
             quarantined=sum(len(keys) for keys in _refused(engine, name)),
             rollups=sum(_count(connection, table, player) for table in _ROLLUPS),
             entries=sum(1 for _ in _theirs(source, name)),
-            archived=0 if shelf is None else _erasure().count(shelf, [player]),
+            archived=0 if storage is None else _erasure().count(storage, [player]),
             has_game=source.knows_player(player),
         )
 
@@ -165,7 +165,7 @@ def forget(
     source: Stream,
     player: str,
     *,
-    shelf: Shelf | None = None,
+    storage: Storage | None = None,
     keep_as_pseudonym: bool = False,
     tell: Progress = untold,
     stop: threading.Event | None = None,
@@ -173,7 +173,7 @@ def forget(
 ) -> Forgotten:
     """Remove everything of a player, or have their events go by a name that nobody can trace back.
 
-    ``engine`` connects as a role that may delete, ``shelf`` is where the archive is. What was refused, and
+    ``engine`` connects as a role that may delete, ``storage`` is where the archive is. What was refused, and
     what is on the stream, is removed in either case. Waits ``patience_s`` for consumers to store what of
     theirs is on the stream. Raises StillWriting, and what the archive raises.
     """
@@ -189,9 +189,9 @@ def forget(
     has_game = source.forget_player(player)
     failpoint.reached("in_forget")
     archived = 0
-    if shelf is not None:
+    if storage is not None:
         with tombstones.alone(engine, ARCHIVING_S, stop):
-            archived = _erasure().erase(shelf, names, pseudonym, tell)
+            archived = _erasure().erase(storage, names, pseudonym, tell)
         failpoint.reached("in_forget")
     with engine.connect() as connection:
         events, beside, rollups = _clear_tables(connection, names, pseudonym)

@@ -22,11 +22,11 @@ from typing import Final
 from sqlalchemy import Connection, Engine, text
 
 from jobs import records, tombstones
+from jobs.backpressure import PATIENCE_S, wait_for_room
 from jobs.mapping import Plan, payload_of
 from jobs.progress import Progress, untold
 from jobs.records import Contents, Row
 from jobs.refusals import Refusals
-from jobs.room import PATIENCE_S, wait_for_room
 from pipeline import failpoint
 from pipeline.entry import MAX_ARRAY_BYTES, Form, packed_up
 from pipeline.event import Reason, Refused, Window, decode_all

@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any, Final, cast
 from uuid import UUID
 
-from jobs.seeded import seeded_id
+from jobs.ids import seeded_id
 from pipeline.event import RANK_BY_KARMA, Reason, Refused, datetime_of
 
 Record = Mapping[str, Any]

@@ -17,9 +17,9 @@ from typing import Final
 from sqlalchemy import Connection, Engine
 
 from jobs import quarantine
+from jobs.backpressure import PATIENCE_S, wait_for_room
 from jobs.progress import Progress, untold
 from jobs.quarantine import CHUNK, Choice
-from jobs.room import PATIENCE_S, wait_for_room
 from jobs.verdict import verdict
 from pipeline import failpoint
 from pipeline.event import Reason, Window

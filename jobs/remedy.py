@@ -17,7 +17,7 @@ import msgspec
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from jobs.seeded import seeded_id
+from jobs.ids import seeded_id
 from jobs.verdict import parsed
 from pipeline.entry import Form
 from pipeline.patience import first_line

@@ -14,8 +14,8 @@ from typing import Final
 
 import redis
 
+from jobs.backpressure import PATIENCE_S, wait_for_room
 from jobs.progress import Progress, untold
-from jobs.room import PATIENCE_S, wait_for_room
 from jobs.sift import EVERYTHING, Chosen, Sifted, packed, sifted
 from pipeline import failpoint
 from pipeline.event import Event, Window

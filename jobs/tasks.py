@@ -21,7 +21,7 @@ from jobs import rollup as rollups
 from jobs import tombstones
 from jobs import trim as trims
 from jobs.progress import in_meta
-from jobs.shelf import Shelf
+from jobs.storage import Storage
 from jobs.tombstones import StillWriting
 from pipeline import partitions, settings, stream
 from pipeline.settings import SettingsError
@@ -169,7 +169,7 @@ def archive_stream(wait_s: float = 0.0) -> dict[str, Any]:
         with closing(source.client), tombstones.known(_engine(), patience_s=0) as is_forgotten:
             done = archiver.archive(
                 source,
-                Shelf(config.archive),
+                Storage(config.archive),
                 retention_days=config.retention_days,
                 is_forgotten=is_forgotten,
                 wait_s=wait_s,

@@ -13,7 +13,7 @@ import typer
 import jobs.__main__
 from infamous import house, progress, reach
 from infamous.commands import shadow
-from infamous.commands.archive import catch_up, shelf_of
+from infamous.commands.archive import catch_up, storage_of
 from infamous.commands.moments import FOR_EVER_MS, clipped, moment_ms
 from infamous.house import AsJson, House, end, joined, print_json
 from infamous.reach import Reach
@@ -163,13 +163,13 @@ def _from_archive(
 ) -> Replayed:
     from jobs import archive as archives  # noqa: PLC0415  # it takes 60 MB
 
-    shelf = shelf_of(house.config)
-    found = archives.manifests(shelf)
+    storage = storage_of(house.config)
+    found = archives.manifests(storage)
     rows = sum(file.rows for file in archives.wanted(found, from_ms, to_ms))
     return replays.replay_events(
         house.source,
         archives.read(
-            shelf, from_ms, to_ms, player=chosen.player, action=chosen.action, found=found
+            storage, from_ms, to_ms, player=chosen.player, action=chosen.action, found=found
         ),
         retention_days=house.config.retention_days,
         stop=stop,
@@ -184,7 +184,7 @@ def _reach(house: House, origin: Source, *, is_empty: bool) -> Reach:
     if is_empty and house.config.archive is not None:
         from jobs import archive as archives  # noqa: PLC0415  # it takes 60 MB
 
-        kept = archives.span(archives.manifests(shelf_of(house.config)))
+        kept = archives.span(archives.manifests(storage_of(house.config)))
     state, ids = house.source.state(exact=False), house.source.span()
     return Reach(
         is_of_archive=origin is Source.ARCHIVE,

@@ -10,10 +10,10 @@ import typer
 
 from infamous import house, progress
 from infamous import up as ups
+from infamous.archive_report import Kept, kept_json, kept_table
 from infamous.house import AsJson, House, joined, print_json
-from infamous.kept import Kept, kept_json, kept_table
 from jobs import tombstones
-from jobs.shelf import Shelf, ShelfError
+from jobs.storage import Storage, StorageError
 from pipeline import log, settings
 from pipeline.settings import Settings, SettingsError
 from pipeline.stop import on_signals
@@ -26,11 +26,11 @@ _NONE: Final = (
 )
 
 
-def shelf_of(config: Settings) -> Shelf:
+def storage_of(config: Settings) -> Storage:
     """Where the archive is kept. Raises SettingsError where there is none."""
     if config.archive is None:
         raise SettingsError(_NONE)
-    return Shelf(config.archive)
+    return Storage(config.archive)
 
 
 def _bookmarked(house: House) -> Stream:
@@ -44,7 +44,7 @@ def catch_up(house: House, stop: threading.Event) -> None:
     """
     from jobs import archiver  # noqa: PLC0415  # it takes 60 MB
 
-    shelf = shelf_of(house.config)
+    storage = storage_of(house.config)
     with (
         tombstones.known(house.engine) as is_forgotten,
         progress.shown("Archiving entries") as tell,
@@ -52,13 +52,13 @@ def catch_up(house: House, stop: threading.Event) -> None:
         try:
             archiver.archive(
                 _bookmarked(house),
-                shelf,
+                storage,
                 retention_days=house.config.retention_days,
                 is_forgotten=is_forgotten,
                 stop=stop,
                 tell=tell,
             )
-        except ShelfError as error:
+        except StorageError as error:
             log.get("archive").warning(
                 "What the stream holds and the archive does not is left out", error=str(error)
             )
@@ -77,7 +77,7 @@ def run(*, as_json: AsJson = False) -> None:
     ):
         done = archiver.archive(
             _bookmarked(house),
-            shelf_of(house.config),
+            storage_of(house.config),
             retention_days=house.config.retention_days,
             is_forgotten=is_forgotten,
             stop=stop,
@@ -100,10 +100,10 @@ def list_(*, as_json: AsJson = False) -> None:
     from jobs import archive as archives  # noqa: PLC0415  # it takes 60 MB
 
     with joined(must_exist=True) as house:
-        shelf = shelf_of(house.config)
-        found = archives.manifests(shelf)
+        storage = storage_of(house.config)
+        found = archives.manifests(storage)
         kept = Kept(
-            shelf.shown,
+            storage.shown,
             archives.days(found),
             archives.span(found),
             found[-1].last_entry if found else None,
@@ -123,7 +123,7 @@ def verify(*, as_json: AsJson = False) -> None:
     config = settings.load()  # no server is needed
     log.configure(config.log_format, config.log_level)
     with progress.shown("Verifying files") as tell:
-        done = archives.verify(shelf_of(config), tell)
+        done = archives.verify(storage_of(config), tell)
     if as_json:
         print_json(asdict(done))
     else:

@@ -10,7 +10,7 @@ import typer
 from infamous import house, progress, report
 from infamous.house import AsJson, end, joined, print_json
 from jobs import forget as forgets
-from jobs.shelf import Shelf
+from jobs.storage import Storage
 from pipeline.event import MAX_PLAYER_CHARS
 from pipeline.stop import on_signals
 
@@ -35,9 +35,9 @@ def forget(
     if not 1 <= len(player) <= MAX_PLAYER_CHARS:
         end(f"A player's name has 1 to {MAX_PLAYER_CHARS} characters: give it as it is stored.", 2)
     with joined(must_exist=True) as found, found.owner() as engine:
-        shelf = None if found.config.archive is None else Shelf(found.config.archive)
+        storage = None if found.config.archive is None else Storage(found.config.archive)
         if dry_run:
-            there = forgets.look(engine, found.source, player, shelf=shelf)
+            there = forgets.look(engine, found.source, player, storage=storage)
             print_json(asdict(there)) if as_json else print(report.traces(there))
             return
         with on_signals() as stop, progress.shown("entries removed") as tell:
@@ -45,12 +45,12 @@ def forget(
                 engine,
                 found.source,
                 player,
-                shelf=shelf,
+                storage=storage,
                 keep_as_pseudonym=pseudonymise,
                 tell=tell,
                 stop=stop,
             )
-        left = forgets.look(engine, found.source, player, shelf=shelf)
+        left = forgets.look(engine, found.source, player, storage=storage)
         backup_days = found.config.backup_days
     if as_json:
         out_of_reach = report.out_of_reach(backup_days)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infamous import house, progress, receipt
+from infamous import house, import_report, progress
 from infamous.house import AsJson, joined, print_json
 from jobs import imports
 from jobs.mapping import BadMapping, Plan
@@ -90,9 +90,9 @@ def import_(
                 is_again=is_again, refused_to=refused, stop=stop, tell=tell,
             )  # fmt: skip
     if as_json:
-        print_json(receipt.imported_json(file.name, done))
+        print_json(import_report.imported_json(file.name, done))
     else:
-        print(receipt.imported(file.name, done, is_rehearsal=dry_run))
+        print(import_report.imported(file.name, done, is_rehearsal=dry_run))
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:

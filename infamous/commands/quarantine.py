@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from sqlalchemy import Engine
 
-from infamous import exhibits, house, progress
+from infamous import house, progress, quarantine_report
 from infamous import up as ups
 from infamous.house import AsJson, House, end, joined, print_json
 from jobs import fix as fixes
@@ -53,9 +53,9 @@ def list_(
         reasons = quarantines.by_reason(connection, reason)
         some = quarantines.samples(connection, samples, reason)
     if as_json:
-        print_json(exhibits.listed_json(reasons, some))
+        print_json(quarantine_report.listed_json(reasons, some))
     else:
-        ups.console().print(exhibits.listed(reasons, some))
+        ups.console().print(quarantine_report.listed(reasons, some))
 
 
 @app.command()
@@ -79,12 +79,12 @@ def show(
         sys.stdout.buffer.flush()
         return
     held = Held(row["sha256"], row["raw"], row["reason"])
-    exhibit = exhibits.Exhibit(row, verdict(held.form, held.raw, window))
+    exhibit = quarantine_report.Exhibit(row, verdict(held.form, held.raw, window))
     if as_json:
-        print_json(exhibits.shown_json(exhibit))
+        print_json(quarantine_report.shown_json(exhibit))
     else:
         console = ups.console()
-        console.print(exhibits.shown(exhibit, console.width))
+        console.print(quarantine_report.shown(exhibit, console.width))
 
 
 @app.command()
@@ -141,13 +141,13 @@ def fix(
                         limit=limit, stop=stop, tell=tell,
                     )  # fmt: skip
     if dry_run and as_json:
-        print_json(exhibits.rehearsed_json(trials, chosen))
+        print_json(quarantine_report.rehearsed_json(trials, chosen))
     elif dry_run:
-        ups.console().print(exhibits.rehearsed(trials, chosen))
+        ups.console().print(quarantine_report.rehearsed(trials, chosen))
     elif as_json:
-        print_json(exhibits.fixed_json(done))
+        print_json(quarantine_report.fixed_json(done))
     else:
-        print(exhibits.fixed(done))
+        print(quarantine_report.fixed(done))
 
 
 @app.command()
@@ -175,7 +175,7 @@ def release(
     if as_json:
         print_json(asdict(would if dry_run else done))
     else:
-        print(exhibits.foreseen(would) if dry_run else released(done))
+        print(quarantine_report.foreseen(would) if dry_run else released(done))
 
 
 def _choice(engine: Engine, keys: list[str] | None, reason: Reason | None) -> Choice:

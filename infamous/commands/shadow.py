@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 from sqlalchemy import Engine
 
-from infamous import contrast, difference, house, progress, shadow, swap
+from infamous import difference, house, progress, shadow, shadow_report, swap
 from infamous import up as ups
-from infamous.commands.archive import catch_up, shelf_of
+from infamous.commands.archive import catch_up, storage_of
 from infamous.commands.moments import clipped, utc_day
 from infamous.house import AsJson, House, joined, print_json
 from infamous.shadow import Built
@@ -57,7 +57,7 @@ def build(
     if as_json:
         print_json(asdict(done))
     else:
-        print(contrast.built(done))
+        print(shadow_report.built(done))
 
 
 def of_span(source: Source, from_ms: int, to_ms: int, *, as_json: bool) -> None:
@@ -71,8 +71,8 @@ def of_span(source: Source, from_ms: int, to_ms: int, *, as_json: bool) -> None:
     if as_json:
         print_json({"built": asdict(done), "difference": asdict(found)})
     else:
-        print(contrast.built(done))
-        ups.console().print(contrast.difference(found))
+        print(shadow_report.built(done))
+        ups.console().print(shadow_report.difference(found))
 
 
 def _build(
@@ -87,7 +87,7 @@ def _build(
 ) -> Built:
     if source is Source.ARCHIVE:
         catch_up(house, stop)
-        pages = shadow.archived_pages(shelf_of(house.config), first_day, last_day)
+        pages = shadow.archived_pages(storage_of(house.config), first_day, last_day)
     else:
         pages = shadow.pages(house.source, first_day)
     with progress.shown("entries") as tell:
@@ -115,7 +115,7 @@ def diff(*, as_json: AsJson = False) -> None:
     if as_json:
         print_json(asdict(found) | {"is_same": found.is_same})
     else:
-        ups.console().print(contrast.difference(found))
+        ups.console().print(shadow_report.difference(found))
 
 
 @shadows.command(name="swap")
@@ -145,7 +145,7 @@ def swap_days(
     if as_json:
         print_json(asdict(done))
     else:
-        print(contrast.swapped(done, is_dry_run=is_dry_run))
+        print(shadow_report.swapped(done, is_dry_run=is_dry_run))
 
 
 @shadows.command()

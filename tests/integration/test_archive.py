@@ -25,7 +25,7 @@ from jobs import tasks, tombstones
 from jobs.archive import manifests, read, rewrite, verify
 from jobs.archiver import Archived, archive
 from jobs.manifest import Damaged
-from jobs.shelf import Shelf, ShelfError
+from jobs.storage import Storage, StorageError
 from jobs.trim import trim
 from pipeline import failpoint
 from pipeline.entry import Form, array_of, packed_up
@@ -43,9 +43,9 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
+def storage(tmp_path: Path) -> Storage:
     """A folder that is not there yet."""
-    return Shelf(str(tmp_path / "an archive" / "of games"))
+    return Storage(str(tmp_path / "an archive" / "of games"))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def source(world: World) -> Stream:
 
 
 @pytest.fixture
-def command(world: World, shelf: Shelf, tmp_path: Path) -> Command:
+def command(world: World, storage: Storage, tmp_path: Path) -> Command:
     """``infamous`` with these arguments, on this world and archive."""
 
     def run(
@@ -67,16 +67,21 @@ def command(world: World, shelf: Shelf, tmp_path: Path) -> Command:
             "infamous",
             *arguments,
             cwd=tmp_path,
-            environment={**os.environ, **world.environment, "ARCHIVE_URL": shelf.url, **variables},
+            environment={
+                **os.environ,
+                **world.environment,
+                "ARCHIVE_URL": storage.url,
+                **variables,
+            },
             first=first,
         )
 
     return run
 
 
-def archived(source: Stream, shelf: Shelf, **options: Any) -> Archived:
+def archived(source: Stream, storage: Storage, **options: Any) -> Archived:
     """Archive what is there."""
-    return archive(source, shelf, retention_days=RETENTION_DAYS, **options)
+    return archive(source, storage, retention_days=RETENTION_DAYS, **options)
 
 
 def recent(events: int, *, seed: int = 1, ago_ms: int = 60_000) -> list[Event]:
@@ -94,58 +99,58 @@ def meant(events: list[Event]) -> list[Event]:
     return sorted((replace(event, ts=None) for event in events), key=lambda event: event.id)
 
 
-def in_archive(shelf: Shelf) -> list[Event]:
+def in_archive(storage: Storage) -> list[Event]:
     """All events, in the order of their ids."""
-    pages = read(shelf, 0, FOR_EVER_MS)
+    pages = read(storage, 0, FOR_EVER_MS)
     return sorted((event for page in pages for event in page), key=lambda event: event.id)
 
 
-def refused_in(shelf: Shelf) -> list[dict[str, Any]]:
+def refused_in(storage: Storage) -> list[dict[str, Any]]:
     """All rows of what is no event."""
     return [
         row
-        for batch in manifests(shelf)
+        for batch in manifests(storage)
         for file in batch.files
         if file.kind == "refused"
-        for row in archives.table_of(shelf, file).to_pylist()
+        for row in archives.table_of(storage, file).to_pylist()
     ]
 
 
-def is_whole(shelf: Shelf) -> bool:
+def is_whole(storage: Storage) -> bool:
     """Whether every file is as it was written, and none is there besides."""
-    found = verify(shelf)
+    found = verify(storage)
     return found.faults == () and found.left_over == ()
 
 
 # --- what goes in
 
 
-def test_what_passes_is_kept(source: Stream, shelf: Shelf) -> None:
+def test_what_passes_is_kept(source: Stream, storage: Storage) -> None:
     """Alone or in arrays: every event once, with the entry that brought it, and counts that say so."""
     events = recent(250)
     payloads = encoded(events)
     source.append(payloads[:30])
     source.append_entries(packed_up(payloads[30:], 100))
-    done = archived(source, shelf)
+    done = archived(source, storage)
     assert (done.entries, done.events, done.refused, done.is_complete) == (33, 250, 0, True)
-    assert in_archive(shelf) == meant(events)
-    (batch,) = manifests(shelf)
+    assert in_archive(storage) == meant(events)
+    (batch,) = manifests(storage)
     span = source.span()
     assert (batch.first_entry, batch.last_entry) == span
     assert (batch.entries, sum(file.rows for file in batch.files)) == (33, 250)
-    assert is_whole(shelf)
-    assert archived(source, shelf) == Archived()
+    assert is_whole(storage)
+    assert archived(source, storage) == Archived()
 
 
-def test_what_is_no_event_is_kept_as_it_came(source: Stream, shelf: Shelf) -> None:
+def test_what_is_no_event_is_kept_as_it_came(source: Stream, storage: Storage) -> None:
     """To the byte, with the reason: alone, out of an array, an array that is none, and another's entry."""
     good, old = encoded(recent(2))
     source.append([b"\0\xff bad", payload(now_ms() - 200 * DAY_MS, ts=None)])
     source.append_entries([(Form.EVENTS, array_of([good, b"1", old])), (Form.EVENTS, b"[")])
     source.client.xadd(source.key, {"a": "b"})
-    done = archived(source, shelf)
+    done = archived(source, storage)
     assert (done.entries, done.events, done.refused) == (5, 2, 5)
-    rows = refused_in(shelf)
+    rows = refused_in(storage)
     assert {(row["form"], row["reason"]) for row in rows} == {
         ("event", Reason.NOT_JSON),
         ("event", Reason.TOO_OLD),
@@ -156,114 +161,116 @@ def test_what_is_no_event_is_kept_as_it_came(source: Stream, shelf: Shelf) -> No
     assert {row["payload"] for row in rows} >= {b"\0\xff bad", b"1", b"["}
 
 
-def test_a_file_a_day(source: Stream, shelf: Shelf) -> None:
+def test_a_file_a_day(source: Stream, storage: Storage) -> None:
     """An event is found under the UTC day on which it happened."""
     for days in (3, 1):
         source.append(encoded(recent(20, seed=days, ago_ms=days * DAY_MS)))
-    archived(source, shelf)
-    (batch,) = manifests(shelf)
+    archived(source, storage)
+    (batch,) = manifests(storage)
     assert len(batch.files) >= 2
     for file in batch.files:
-        table = archives.table_of(shelf, file)
+        table = archives.table_of(storage, file)
         assert {moment.date() for moment in table["ts"].to_pylist()} == {file.day}
-    (first, *_, last) = archives.days(manifests(shelf))
+    (first, *_, last) = archives.days(manifests(storage))
     assert (last.day - first.day).days == 2
 
 
-def test_batches_are_bounded(source: Stream, shelf: Shelf) -> None:
+def test_batches_are_bounded(source: Stream, storage: Storage) -> None:
     """However much waits, no more than a batch of it is in memory; together they are all of it."""
     events = recent(1000)
     source.append_entries(packed_up(encoded(events), 10))
-    done = archived(source, shelf, max_events=250)
+    done = archived(source, storage, max_events=250)
     assert done.events == 1000
-    found = manifests(shelf)
+    found = manifests(storage)
     assert 1 < len(found) <= 4
     assert sum(one.entries for one in found) == 100
-    assert in_archive(shelf) == meant(events)
+    assert in_archive(storage) == meant(events)
 
 
-def test_little_waits_for_company(source: Stream, shelf: Shelf) -> None:
+def test_little_waits_for_company(source: Stream, storage: Storage) -> None:
     """A file for a handful of events every five minutes would be a hundred thousand a year."""
     source.append(encoded(recent(10)))
-    assert archived(source, shelf, wait_s=3600) == Archived()
-    assert manifests(shelf) == []
+    assert archived(source, storage, wait_s=3600) == Archived()
+    assert manifests(storage) == []
     source.client.xadd(source.key, {"event": "x"})
-    assert archived(source, shelf, wait_s=0.000_1).entries == 11
+    assert archived(source, storage, wait_s=0.000_1).entries == 11
 
 
-def test_it_ends_in_time(source: Stream, shelf: Shelf) -> None:
+def test_it_ends_in_time(source: Stream, storage: Storage) -> None:
     """Other jobs wait for the worker: after its time, or a request to stop, it begins no other batch."""
     source.append(encoded(recent(10)))
-    assert archived(source, shelf, at_most_s=0) == Archived(is_complete=False)
+    assert archived(source, storage, at_most_s=0) == Archived(is_complete=False)
     stop = threading.Event()
     stop.set()
-    assert archived(source, shelf, stop=stop) == Archived(is_complete=False)
-    assert archived(source, shelf).events == 10
+    assert archived(source, storage, stop=stop) == Archived(is_complete=False)
+    assert archived(source, storage).events == 10
 
 
-def test_no_stream_is_no_error(source: Stream, shelf: Shelf) -> None:
+def test_no_stream_is_no_error(source: Stream, storage: Storage) -> None:
     """Before the first event the archive has its place on the stream, and nothing is lost to it."""
-    assert archived(source, shelf) == Archived()
+    assert archived(source, storage) == Archived()
     source.append(encoded(recent(10)))
-    assert archived(source, shelf).events == 10
+    assert archived(source, storage).events == 10
 
 
-def test_forgotten_players_are_not_archived(source: Stream, shelf: Shelf) -> None:
+def test_forgotten_players_are_not_archived(source: Stream, storage: Storage) -> None:
     """Whoever was erased does not come back through the archive, nor does what was refused of them."""
     (event, other) = recent(2)
     source.append([encode(event), encode(other), payload(player=event.player, rank="King")])
-    done = archived(source, shelf, is_forgotten=lambda player: player == event.player)
+    done = archived(source, storage, is_forgotten=lambda player: player == event.player)
     assert (done.events, done.forgotten, done.refused) == (1, 2, 0)
-    assert in_archive(shelf) == meant([other])
+    assert in_archive(storage) == meant([other])
 
 
 # --- twice, and what is there already
 
 
-def test_a_replay_does_not_make_it_grow(source: Stream, shelf: Shelf) -> None:
+def test_a_replay_does_not_make_it_grow(source: Stream, storage: Storage) -> None:
     """An event that passes again, in whatever entry, is in the archive already."""
     payloads = encoded(recent(300))
     source.append(payloads)
-    archived(source, shelf)
-    before = shelf.names("")
+    archived(source, storage)
+    before = storage.names("")
     source.append_entries(packed_up(payloads, 100))
-    done = archived(source, shelf)
+    done = archived(source, storage)
     assert (done.entries, done.events, done.known, done.files) == (3, 0, 300, 0)
-    assert shelf.names("") == before
+    assert storage.names("") == before
     new = recent(40, seed=9)
     source.append(payloads[:30] + encoded(new) + encoded(new))
-    done = archived(source, shelf)
+    done = archived(source, storage)
     assert (done.events, done.known) == (40, 70)
-    assert len(in_archive(shelf)) == 340
+    assert len(in_archive(storage)) == 340
 
 
-def test_a_group_that_was_destroyed_archives_nothing_twice(source: Stream, shelf: Shelf) -> None:
+def test_a_group_that_was_destroyed_archives_nothing_twice(
+    source: Stream, storage: Storage
+) -> None:
     """It begins at the beginning, where everything is in the archive: rows stay unique."""
     source.append([*encoded(recent(100)), b"bad", b"bad"])
-    archived(source, shelf)
-    before = shelf.names("")
+    archived(source, storage)
+    before = storage.names("")
     assert source.drop_group()
     source.append(encoded(recent(10, seed=2)))
-    done = archived(source, shelf)
+    done = archived(source, storage)
     assert (done.events, done.known, done.refused) == (10, 100, 0)
-    assert len(shelf.names("")) == len(before) + 2
-    assert len(in_archive(shelf)) == 110
-    assert len(refused_in(shelf)) == 2
+    assert len(storage.names("")) == len(before) + 2
+    assert len(in_archive(storage)) == 110
+    assert len(refused_in(storage)) == 2
 
 
-def test_a_stream_that_gives_an_id_twice_loses_nothing(source: Stream, shelf: Shelf) -> None:
+def test_a_stream_that_gives_an_id_twice_loses_nothing(source: Stream, storage: Storage) -> None:
     """A replica that was made the master, or a new stream, has other events under ids that are known."""
     first, second = recent(2)
     source.client.xadd(source.key, {"event": encode(first)}, id="5-1")
-    archived(source, shelf)
+    archived(source, storage)
     source.client.delete(source.key)
     source.client.xadd(source.key, {"event": encode(second)}, id="5-1")
-    assert archived(source, shelf).events == 1
-    assert in_archive(shelf) == meant([first, second])
-    assert is_whole(shelf)
+    assert archived(source, storage).events == 1
+    assert in_archive(storage) == meant([first, second])
+    assert is_whole(storage)
 
 
-def test_two_at_once_do_no_harm(world: World, source: Stream, shelf: Shelf) -> None:
+def test_two_at_once_do_no_harm(world: World, source: Stream, storage: Storage) -> None:
     """Both run all the time on a stream that grows: every event is archived once, every file is whole."""
     events = recent(2000)
     payloads = encoded(events)
@@ -274,8 +281,8 @@ def test_two_at_once_do_no_harm(world: World, source: Stream, shelf: Shelf) -> N
         own = Stream(world.client, key=source.key, group=ARCHIVE_GROUP)
         try:
             while not stop.is_set():
-                archived(own, shelf, max_events=300)
-            archived(own, shelf)
+                archived(own, storage, max_events=300)
+            archived(own, storage)
         except BaseException as error:  # raised below
             failures.append(error)
 
@@ -289,13 +296,13 @@ def test_two_at_once_do_no_harm(world: World, source: Stream, shelf: Shelf) -> N
     for thread in threads:
         thread.join(30)
     assert failures == []
-    assert in_archive(shelf) == meant(events)
-    assert sum(day.events for day in archives.days(manifests(shelf))) == 2000
-    assert is_whole(shelf)
+    assert in_archive(storage) == meant(events)
+    assert sum(day.events for day in archives.days(manifests(storage))) == 2000
+    assert is_whole(storage)
 
 
 def test_who_comes_second_leaves_the_first_ones_batch(
-    source: Stream, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    source: Stream, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another archives the same entries, and more, between our files and our manifest: its batch stays."""
     events = recent(20)
@@ -306,20 +313,20 @@ def test_who_comes_second_leaves_the_first_ones_batch(
         calls.append(point)
         if len(calls) == 1:
             source.append(encoded(events[10:]))
-            archived(Stream(source.client, group=ARCHIVE_GROUP), shelf)
+            archived(Stream(source.client, group=ARCHIVE_GROUP), storage)
 
     monkeypatch.setattr(failpoint, "reached", another)
-    assert archived(source, shelf).events == 0
+    assert archived(source, storage).events == 0
     assert len(calls) == 4
-    assert in_archive(shelf) == meant(events)
-    assert is_whole(shelf)
-    assert archived(source, shelf) == Archived()
+    assert in_archive(storage) == meant(events)
+    assert is_whole(storage)
+    assert archived(source, storage) == Archived()
 
 
 # --- the bookmark
 
 
-def test_a_trim_waits_for_the_archive(world: World, source: Stream, shelf: Shelf) -> None:
+def test_a_trim_waits_for_the_archive(world: World, source: Stream, storage: Storage) -> None:
     """What is not archived stays on the stream, however full it is; then it goes."""
     world.source.ensure_group()
     source.bookmark()
@@ -328,12 +335,12 @@ def test_a_trim_waits_for_the_archive(world: World, source: Stream, shelf: Shelf
     ids = [entry.id for entry in world.source.read("reader", 5000).entries]
     world.source.ack(ids)
     assert trim(world.source, 0).entries == 0
-    archived(source, shelf)
+    archived(source, storage)
     assert trim(world.source, 0).entries >= 900
-    assert len(in_archive(shelf)) == 1000
+    assert len(in_archive(storage)) == 1000
 
 
-def test_the_bookmark_counts(source: Stream, shelf: Shelf) -> None:
+def test_the_bookmark_counts(source: Stream, storage: Storage) -> None:
     """How far behind it is can be asked of Redis; nothing is pending, and it never goes back."""
     assert source.bookmark() == "0-0"
     ids = [one.decode() for one in source.append([b"x"] * 10)]
@@ -342,18 +349,18 @@ def test_the_bookmark_counts(source: Stream, shelf: Shelf) -> None:
     assert (group["pending"], group["entries-read"], group["lag"]) == (0, 4, 6)
     source.move_bookmark(ids[1], 1)
     assert source.bookmark() == ids[3]
-    archived(source, shelf)
+    archived(source, storage)
     (group,) = source.client.xinfo_groups(source.key)
     assert (group["last-delivered-id"].decode(), group["lag"]) == (ids[-1], 0)
 
 
-def test_it_goes_on_when_redis_is_full(source: Stream, shelf: Shelf) -> None:
+def test_it_goes_on_when_redis_is_full(source: Stream, storage: Storage) -> None:
     """What is archived can be trimmed: a full Redis must not keep the archive from making room."""
     source.bookmark()
     source.append(encoded(recent(100)))
     source.client.config_set("maxmemory", 1)
     try:
-        assert archived(source, shelf).events == 100
+        assert archived(source, storage).events == 100
         assert source.state().undelivered == 0
     finally:
         source.client.config_set("maxmemory", 0)
@@ -362,119 +369,123 @@ def test_it_goes_on_when_redis_is_full(source: Stream, shelf: Shelf) -> None:
 # --- what comes out
 
 
-def test_a_span_is_by_the_time_of_the_event(source: Stream, shelf: Shelf) -> None:
+def test_a_span_is_by_the_time_of_the_event(source: Stream, storage: Storage) -> None:
     """Both ends are included, however late an event came; a player and an action narrow it down."""
     events = recent(50)
     source.append(encoded(events[25:]))
-    archived(source, shelf)
+    archived(source, storage)
     source.append(encoded(events[:25]))
-    archived(source, shelf)
+    archived(source, storage)
     span = (events[10].ts_ms, events[39].ts_ms)
 
     def found(**chosen: Any) -> list[Event]:
-        pages = read(shelf, *span, **chosen)
+        pages = read(storage, *span, **chosen)
         return sorted((event for page in pages for event in page), key=lambda event: event.id)
 
     assert found() == meant(events[10:40])
     player, action = events[12].player, events[12].action
     wanted = [one for one in events[10:40] if (one.player, one.action) == (player, action)]
     assert found(player=player, action=action) == meant(wanted)
-    assert list(read(shelf, 0, 1000)) == []
+    assert list(read(storage, 0, 1000)) == []
 
 
 @pytest.mark.parametrize("harm", ["cut", "altered", "gone"])
 def test_a_file_that_was_harmed_is_noticed_before_anything_is_sent(
-    source: Stream, shelf: Shelf, harm: str
+    source: Stream, storage: Storage, harm: str
 ) -> None:
     """Not a single event comes out of an archive of which a needed file is not as it was written."""
     for days in (2, 1):
         source.append(encoded(recent(20, seed=days, ago_ms=days * DAY_MS)))
-        archived(source, shelf)
-    path = manifests(shelf)[-1].files[-1].path
-    data = bytearray(shelf.get(path))
+        archived(source, storage)
+    path = manifests(storage)[-1].files[-1].path
+    data = bytearray(storage.get(path))
     if harm == "cut":
-        shelf.put(path, bytes(data[:-10]))
+        storage.put(path, bytes(data[:-10]))
     elif harm == "altered":
         data[len(data) // 2] ^= 1
-        shelf.put(path, bytes(data))
+        storage.put(path, bytes(data))
     else:
-        shelf.delete(path)
+        storage.delete(path)
     with pytest.raises(Damaged, match=path) as caught:
-        next(read(shelf, 0, FOR_EVER_MS))
+        next(read(storage, 0, FOR_EVER_MS))
     assert str(caught.value).endswith(".")
-    (fault,) = verify(shelf).faults
+    (fault,) = verify(storage).faults
     assert fault == str(caught.value)
     # What does not need that file can still be had.
-    assert list(read(shelf, 0, now_ms() - 36 * 3_600_000))
+    assert list(read(storage, 0, now_ms() - 36 * 3_600_000))
     # And the archive goes on.
     source.append(encoded(recent(5, seed=7)))
-    assert archived(source, shelf).events == 5
+    assert archived(source, storage).events == 5
 
 
 @pytest.mark.parametrize("text_", [b"", b"{}", b"\xff", b'{"version": 2}'])
-def test_a_manifest_that_was_harmed_is_noticed(source: Stream, shelf: Shelf, text_: bytes) -> None:
+def test_a_manifest_that_was_harmed_is_noticed(
+    source: Stream, storage: Storage, text_: bytes
+) -> None:
     """The sentence names it."""
     source.append(encoded(recent(5)))
-    archived(source, shelf)
-    (path,) = shelf.names("manifests")
-    shelf.put(path, text_)
+    archived(source, storage)
+    (path,) = storage.names("manifests")
+    storage.put(path, text_)
     with pytest.raises(Damaged, match=path):
-        manifests(shelf)
+        manifests(storage)
     # The archive goes on, and what has passed before it counts as new.
     source.append(encoded(recent(5, seed=7)))
-    assert archived(source, shelf).events == 5
-    assert verify(shelf).faults == (
+    assert archived(source, storage).events == 5
+    assert verify(storage).faults == (
         f"The manifest {path} of the archive was cut or altered: bring it back as it was, from a backup.",
     )
 
 
-def test_a_manifest_that_is_gone_is_noticed(source: Stream, shelf: Shelf) -> None:
+def test_a_manifest_that_is_gone_is_noticed(source: Stream, storage: Storage) -> None:
     """Without it nobody reads its files, and a replay would send less than there was without a word."""
     for seed in (1, 2):
         source.append(encoded(recent(5, seed=seed)))
-        archived(source, shelf)
-    (path, _) = shelf.names("manifests")
-    shelf.delete(path)
-    (fault,) = verify(shelf).faults
+        archived(source, storage)
+    (path, _) = storage.names("manifests")
+    storage.delete(path)
+    (fault,) = verify(storage).faults
     assert path in fault
     assert fault.endswith(".")
 
 
 def test_another_place_gets_all_that_the_stream_still_has(
-    source: Stream, shelf: Shelf, tmp_path: Path
+    source: Stream, storage: Storage, tmp_path: Path
 ) -> None:
     """The bookmark says what was put somewhere: not that it is here, where nothing is."""
     events = recent(30)
     source.append(encoded(events[:20]))
-    archived(source, shelf)
+    archived(source, storage)
     source.append(encoded(events[20:]))
-    other = Shelf(str(tmp_path / "other"))
+    other = Storage(str(tmp_path / "other"))
     assert archived(source, other).events == 30
     assert in_archive(other) == meant(events)
     assert source.state().undelivered == 0
     assert archived(source, other) == Archived()
 
 
-def test_a_manifest_cannot_name_a_file_that_is_none_of_ours(source: Stream, shelf: Shelf) -> None:
+def test_a_manifest_cannot_name_a_file_that_is_none_of_ours(
+    source: Stream, storage: Storage
+) -> None:
     """What is read, and removed, is in the archive's own folders."""
     source.append(encoded(recent(5)))
-    archived(source, shelf)
-    (path,) = shelf.names("manifests")
+    archived(source, storage)
+    (path,) = storage.names("manifests")
     for other in (b"../../secret.parquet", b"/etc/passwd"):
-        own = shelf.get(path)
+        own = storage.get(path)
         name = json.loads(own)["files"][0]["path"].encode()
-        shelf.put(path, own.replace(name, other))
+        storage.put(path, own.replace(name, other))
         with pytest.raises(Damaged):
-            manifests(shelf)
-        shelf.put(path, own)
+            manifests(storage)
+        storage.put(path, own)
 
 
-def test_pandas_and_duckdb_read_it_as_it_is(source: Stream, shelf: Shelf) -> None:
+def test_pandas_and_duckdb_read_it_as_it_is(source: Stream, storage: Storage) -> None:
     """No code of ours is needed: folders by day, and columns of the types one expects."""
     events = [*recent(50, ago_ms=2 * DAY_MS), *recent(50, seed=2)]
     source.append([*encoded(events), b"bad"])
-    archived(source, shelf)
-    root = Path(shelf.url)
+    archived(source, storage)
+    root = Path(storage.url)
     frame = pd.read_parquet(root / "events")
     assert len(frame) == 100
     assert set(frame["xp_delta"]) == {event.xp_delta for event in events}
@@ -498,18 +509,20 @@ def test_pandas_and_duckdb_read_it_as_it_is(source: Stream, shelf: Shelf) -> Non
 
 
 @pytest.fixture(params=["folder", "memory"])
-def any_shelf(request: pytest.FixtureRequest, shelf: Shelf, tmp_path: Path) -> Iterator[Shelf]:
+def any_shelf(
+    request: pytest.FixtureRequest, storage: Storage, tmp_path: Path
+) -> Iterator[Storage]:
     """A folder, and what stands for an object store."""
     if request.param == "folder":
-        yield shelf
+        yield storage
         return
-    store = Shelf(f"memory://archive/{tmp_path.name}")
+    store = Storage(f"memory://archive/{tmp_path.name}")
     yield store
     for name in store.names(""):
         store.delete(name)
 
 
-def test_a_store_is_as_good_as_a_folder(source: Stream, any_shelf: Shelf) -> None:
+def test_a_store_is_as_good_as_a_folder(source: Stream, any_shelf: Storage) -> None:
     """Written, listed, read, changed and left alone through an address that fsspec knows."""
     events = recent(100)
     source.append(encoded(events))
@@ -522,7 +535,7 @@ def test_a_store_is_as_good_as_a_folder(source: Stream, any_shelf: Shelf) -> Non
     assert is_whole(any_shelf)
 
 
-def test_a_shelf_keeps_what_is_put_on_it(any_shelf: Shelf) -> None:
+def test_a_shelf_keeps_what_is_put_on_it(any_shelf: Storage) -> None:
     """Written over, made once, listed by folder, removed twice."""
     any_shelf.put("a/b", b"1")
     any_shelf.put("a/b", b"2")
@@ -538,14 +551,14 @@ def test_a_shelf_keeps_what_is_put_on_it(any_shelf: Shelf) -> None:
     any_shelf.delete("a/c")
 
 
-def test_what_a_killed_writer_left_is_tidied_up(shelf: Shelf) -> None:
+def test_what_a_killed_writer_left_is_tidied_up(storage: Storage) -> None:
     """It never had a name that anybody looks at, and is gone an hour later; what is young may be in use."""
-    shelf.put("a", b"1")
-    parts = Path(shelf.url) / ".parts"
+    storage.put("a", b"1")
+    parts = Path(storage.url) / ".parts"
     for name in ("old", "young"):
         (parts / name).touch()
     os.utime(parts / "old", (1, 1))
-    shelf.tidy()
+    storage.tidy()
     assert [path.name for path in parts.iterdir()] == ["young"]
 
 
@@ -556,7 +569,7 @@ def test_what_a_killed_writer_left_is_tidied_up(shelf: Shelf) -> None:
 def test_a_place_that_is_not_known_is_told(url: str, words: str) -> None:
     """A setting that cannot be used, in a sentence that says which one."""
     with pytest.raises(SettingsError, match=words) as caught:
-        Shelf(url)
+        Storage(url)
     assert str(caught.value).startswith("ARCHIVE_URL")
     assert str(caught.value).endswith(".")
 
@@ -565,18 +578,18 @@ def test_a_place_that_cannot_be_written_is_told(source: Stream, tmp_path: Path) 
     """A file where a folder should be: nothing is done, and once it is put right, all of it is."""
     (tmp_path / "file").write_text("mine")
     source.append(encoded(recent(5)))
-    with pytest.raises(ShelfError, match=r"cannot be read \(.*\): name a folder in ARCHIVE_URL"):
-        archived(source, Shelf(str(tmp_path / "file" / "archive")))
+    with pytest.raises(StorageError, match=r"cannot be read \(.*\): name a folder in ARCHIVE_URL"):
+        archived(source, Storage(str(tmp_path / "file" / "archive")))
     assert source.state().undelivered == 5
-    assert archived(source, Shelf(str(tmp_path / "archive"))).events == 5
+    assert archived(source, Storage(str(tmp_path / "archive"))).events == 5
 
 
 @pytest.mark.parametrize("below", ["", "archive"])
 def test_a_file_is_no_empty_archive(tmp_path: Path, below: str) -> None:
     """A place that cannot be looked into is told: whoever is forgotten may be in what lies elsewhere."""
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ShelfError, match="name a folder in ARCHIVE_URL"):
-        manifests(Shelf(str(tmp_path / "file" / below)))
+    with pytest.raises(StorageError, match="name a folder in ARCHIVE_URL"):
+        manifests(Storage(str(tmp_path / "file" / below)))
 
 
 # --- killed, and full
@@ -584,7 +597,7 @@ def test_a_file_is_no_empty_archive(tmp_path: Path, below: str) -> None:
 
 @pytest.mark.parametrize("at", ["in_archive:1", "in_archive:2"])
 def test_a_run_killed_in_the_middle_is_run_again(
-    source: Stream, shelf: Shelf, command: Command, at: str
+    source: Stream, storage: Storage, command: Command, at: str
 ) -> None:
     """Before the manifest and before the bookmark moves: nothing is lost, doubled, or left over."""
     events = recent(100)
@@ -595,23 +608,23 @@ def test_a_run_killed_in_the_middle_is_run_again(
     source.append(encoded(events[60:]))
     again = command("archive", "run", "--json")
     assert again.returncode == 0, again.stderr
-    assert in_archive(shelf) == meant(events)
-    assert len(refused_in(shelf)) == 1
-    assert is_whole(shelf)
+    assert in_archive(storage) == meant(events)
+    assert len(refused_in(storage)) == 1
+    assert is_whole(storage)
     assert source.state().undelivered == 0
-    assert len(pd.read_parquet(Path(shelf.url) / "events")) == 100
+    assert len(pd.read_parquet(Path(storage.url) / "events")) == 100
 
 
 def test_what_was_refused_is_not_archived_twice_either(
-    source: Stream, shelf: Shelf, command: Command
+    source: Stream, storage: Storage, command: Command
 ) -> None:
     """Though what has foreign fields is refused before an event that came earlier."""
     source.append([b"no event"])
     source.client.xadd(source.key, {"not": "ours"})
     killed = command("archive", "run", variables={"FAILPOINT": "in_archive:2"})
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert archived(source, shelf).refused == 0
-    assert len(refused_in(shelf)) == 2
+    assert archived(source, storage).refused == 0
+    assert len(refused_in(storage)) == 2
 
 
 def limit_files() -> None:
@@ -620,7 +633,7 @@ def limit_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
 
-def test_a_disk_that_takes_no_more(source: Stream, shelf: Shelf, command: Command) -> None:
+def test_a_disk_that_takes_no_more(source: Stream, storage: Storage, command: Command) -> None:
     """A sentence, nothing half done, and running it again, once there is room, completes it."""
     events = recent(1500)
     source.append(encoded(events))
@@ -629,9 +642,9 @@ def test_a_disk_that_takes_no_more(source: Stream, shelf: Shelf, command: Comman
     assert "cannot be written (File too large)" in full.stderr
     assert "Traceback" not in full.stderr
     assert full.stderr.count("\n") == 1
-    assert shelf.names("") == []
+    assert storage.names("") == []
     assert command("archive", "run").returncode == 0
-    assert in_archive(shelf) == meant(events)
+    assert in_archive(storage) == meant(events)
 
 
 # --- changed
@@ -648,22 +661,22 @@ def without(player: str) -> Callable[[Any], Any]:
     return change
 
 
-def test_a_change_goes_through_every_file(source: Stream, shelf: Shelf) -> None:
+def test_a_change_goes_through_every_file(source: Stream, storage: Storage) -> None:
     """What is taken out is in no file any more, and a file of nothing else is gone."""
     events = recent(100)
     player = events[0].player
     source.append(encoded([event for event in events if event.player == player]))
-    archived(source, shelf)
+    archived(source, storage)
     source.append([*encoded([event for event in events if event.player != player]), b"bad"])
-    archived(source, shelf)
+    archived(source, storage)
     gone = sum(event.player == player for event in events)
-    done = rewrite(shelf, without(player))
+    done = rewrite(storage, without(player))
     assert done.rows_removed == gone
-    assert in_archive(shelf) == meant([event for event in events if event.player != player])
-    assert len(refused_in(shelf)) == 1
-    assert is_whole(shelf)
-    assert rewrite(shelf, without(player)) == archives.Rewritten(0, 0)
-    for path in Path(shelf.url).rglob("*.parquet"):
+    assert in_archive(storage) == meant([event for event in events if event.player != player])
+    assert len(refused_in(storage)) == 1
+    assert is_whole(storage)
+    assert rewrite(storage, without(player)) == archives.Rewritten(0, 0)
+    for path in Path(storage.url).rglob("*.parquet"):
         if "events" in path.parts:
             assert player not in set(pd.read_parquet(path)["player"])
 
@@ -671,40 +684,42 @@ def test_a_change_goes_through_every_file(source: Stream, shelf: Shelf) -> None:
 REWRITE = """
 import sys
 from jobs.archive import rewrite
-from jobs.shelf import Shelf
-rewrite(Shelf(sys.argv[1]), lambda t: t.filter([one % 2 == 0 for one in t["seq"].to_pylist()]))
+from jobs.storage import Storage
+rewrite(Storage(sys.argv[1]), lambda t: t.filter([one % 2 == 0 for one in t["seq"].to_pylist()]))
 """
 
 
 @pytest.mark.parametrize("at", ["in_rewrite:1", "in_rewrite:2", "in_rewrite:3"])
-def test_a_change_killed_in_the_middle_is_run_again(source: Stream, shelf: Shelf, at: str) -> None:
+def test_a_change_killed_in_the_middle_is_run_again(
+    source: Stream, storage: Storage, at: str
+) -> None:
     """At each moment the archive is whole, with the old rows or the new ones; in the end nothing is left."""
     events = recent(60)
     for start in (0, 30):
         source.append(encoded(events[start : start + 30]))
-        archived(source, shelf)
+        archived(source, storage)
 
     def run(**variables: str) -> int:
         return subprocess.run(
-            [sys.executable, "-c", REWRITE, shelf.url],
+            [sys.executable, "-c", REWRITE, storage.url],
             env={**os.environ, **variables},
             check=False,
             timeout=60,
         ).returncode
 
     assert run(FAILPOINT=at) == -signal.SIGKILL
-    assert verify(shelf).faults == ()
-    assert len(in_archive(shelf)) in {60, 45}
+    assert verify(storage).faults == ()
+    assert len(in_archive(storage)) in {60, 45}
     assert run() == 0
-    assert in_archive(shelf) == meant([event for event in events if (event.seq or 0) % 2 == 0])
-    assert is_whole(shelf)
+    assert in_archive(storage) == meant([event for event in events if (event.seq or 0) % 2 == 0])
+    assert is_whole(storage)
 
 
 # --- as a task, and on the command line
 
 
 def test_the_task_archives_where_there_is_an_archive(
-    world: World, source: Stream, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    world: World, source: Stream, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without ARCHIVE_URL it does nothing, and the stream keeps nothing for it."""
     for name, value in world.environment.items():
@@ -716,30 +731,30 @@ def test_the_task_archives_where_there_is_an_archive(
     source.append(encoded(events))
     assert tasks.archive_stream() == {}
     assert source.client.xinfo_groups(source.key) == []
-    monkeypatch.setenv("ARCHIVE_URL", shelf.url)
+    monkeypatch.setenv("ARCHIVE_URL", storage.url)
     assert tasks.archive_stream(wait_s=3600) == {}
     done = tasks.archive_stream()
     kept = [event for event in events if event.player != events[0].player]
     assert (done["events"], done["forgotten"]) == (len(kept), 20 - len(kept))
-    assert in_archive(shelf) == meant(kept)
+    assert in_archive(storage) == meant(kept)
     with pytest.raises(ValueError, match="wait_s must be"):
         tasks.archive_stream(wait_s=-1)
 
 
 def test_the_task_leaves_it_to_another_who_writes(
-    world: World, source: Stream, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    world: World, source: Stream, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two that look for what is there already before either has written would both write the same."""
     for name, value in world.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("ARCHIVE_URL", shelf.url)
+    monkeypatch.setenv("ARCHIVE_URL", storage.url)
     source.append(encoded(recent(20)))
     with tombstones.known(world.engine):
         assert tasks.archive_stream() == {"is_postponed": True}
     assert tasks.archive_stream()["events"] == 20
 
 
-def test_the_command_line(source: Stream, shelf: Shelf, command: Command) -> None:
+def test_the_command_line(source: Stream, storage: Storage, command: Command) -> None:
     """Run, list, verify and leave say what they did, for people and for scripts."""
     source.append([*encoded(recent(20)), b"bad"])
     behind = json.loads(command("archive", "list", "--json").stdout)
@@ -756,7 +771,7 @@ def test_the_command_line(source: Stream, shelf: Shelf, command: Command) -> Non
     assert listed["days"][-1]["day"] in shown
     verified = command("archive", "verify")
     assert (verified.returncode, verified.stdout.count("no fault")) == (0, 1)
-    shelf.put(manifests(shelf)[0].files[0].path, b"")
+    storage.put(manifests(storage)[0].files[0].path, b"")
     verified = command("archive", "verify")
     assert verified.returncode == 1
     assert "does not match its manifest" in verified.stdout
@@ -778,11 +793,11 @@ def test_without_an_archive_the_command_line_says_what_to_do(command: Command) -
 
 
 def test_a_replay_lacks_nothing_that_is_not_archived_yet(
-    source: Stream, shelf: Shelf, command: Command
+    source: Stream, storage: Storage, command: Command
 ) -> None:
     """Whoever emptied the table gets the last hour back, too, which a small batch waits for."""
     source.append(encoded(recent(20)))
-    archived(source, shelf)
+    archived(source, storage)
     source.append(encoded(recent(5, seed=2)))
     done = command("replay", "--from", "2d", "--source", "archive", "--json")
     assert (done.returncode, json.loads(done.stdout)["events"]) == (0, 25), done.stderr

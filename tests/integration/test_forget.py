@@ -27,7 +27,7 @@ from jobs.imports import import_file
 from jobs.mapping import Plan
 from jobs.release import release
 from jobs.replay import replay, replay_events
-from jobs.shelf import Shelf
+from jobs.storage import Storage
 from jobs.summary import HOUR
 from pipeline import failpoint
 from pipeline.entry import Form, array_of
@@ -198,18 +198,18 @@ def test_nobody_brings_them_back(world: World) -> None:
     assert gone.encode() not in raws
 
 
-def archived(world: World, shelf: Shelf) -> None:
+def archived(world: World, storage: Storage) -> None:
     """Archive what is on the stream."""
     source = Stream(world.client, key=world.source.key, group=ARCHIVE_GROUP)
     with tombstones.known(world.engine) as is_forgotten:
-        archive(source, shelf, retention_days=RETENTION_DAYS, is_forgotten=is_forgotten)
+        archive(source, storage, retention_days=RETENTION_DAYS, is_forgotten=is_forgotten)
 
 
-def bytes_of(shelf: Shelf) -> bytes:
+def bytes_of(storage: Storage) -> bytes:
     """All that stands in the archive's rows."""
     return b"".join(
-        str(archives.table_of(shelf, file).to_pylist()).encode()
-        for batch in archives.manifests(shelf)
+        str(archives.table_of(storage, file).to_pylist()).encode()
+        for batch in archives.manifests(storage)
         for file in batch.files
     )
 
@@ -218,18 +218,18 @@ def test_the_archive_and_what_comes_from_elsewhere_bring_nobody_back(
     world: World, tmp_path: Path
 ) -> None:
     """Its files are written anew without them; a replay from it, and an import, have no row of theirs."""
-    events, shelf = recent(), Shelf(str(tmp_path / "archive"))
+    events, storage = recent(), Storage(str(tmp_path / "archive"))
     gone = fill(world, events)
-    archived(world, shelf)
+    archived(world, storage)
     others = [event for event in events if event.player != gone]
     with working(world):
-        there = look(world.engine, world.source, gone, shelf=shelf)
+        there = look(world.engine, world.source, gone, storage=storage)
         assert there.archived == len(events) - len(others) + 2
-        done = forget(world.engine, world.source, gone, shelf=shelf)
+        done = forget(world.engine, world.source, gone, storage=storage)
         assert done.removed == there
-        assert gone.encode() not in bytes_of(shelf)
-        assert not archives.verify(shelf).faults
-        pages = list(archives.read(shelf, 0, 2**62))
+        assert gone.encode() not in bytes_of(storage)
+        assert not archives.verify(storage).faults
+        pages = list(archives.read(storage, 0, 2**62))
         assert sum(map(len, pages)) == len(others)
         replay_events(world.source, pages)
         file = tmp_path / "late.jsonl"
@@ -237,19 +237,19 @@ def test_the_archive_and_what_comes_from_elsewhere_bring_nobody_back(
         imported = import_file(world.engine, world.source, file, Plan(), RETENTION_DAYS)
         assert (imported.sent, imported.forgotten) == (len(others), len(events) - len(others))
         until(lambda: is_drained(world), "all of it to be judged")
-    archived(world, shelf)
-    assert gone.encode() not in bytes_of(shelf)
-    assert look(world.engine, world.source, gone, shelf=shelf).is_none
+    archived(world, storage)
+    assert gone.encode() not in bytes_of(storage)
+    assert look(world.engine, world.source, gone, storage=storage).is_none
     assert len(rows(world, "select from game_events")) == len(others)
 
 
 def test_an_archive_that_is_being_written_is_waited_for(world: World, tmp_path: Path) -> None:
     """Who began to archive before the tombstone stood may write their events after it."""
-    events, shelf = recent(), Shelf(str(tmp_path / "archive"))
+    events, storage = recent(), Storage(str(tmp_path / "archive"))
     gone = fill(world, events)
     done: list[Forgotten] = []
     forgetting = threading.Thread(
-        target=lambda: done.append(forget(world.engine, world.source, gone, shelf=shelf))
+        target=lambda: done.append(forget(world.engine, world.source, gone, storage=storage))
     )
     with working(world), tombstones.known(world.engine) as is_forgotten:
         assert not is_forgotten(gone)
@@ -258,16 +258,16 @@ def test_an_archive_that_is_being_written_is_waited_for(world: World, tmp_path: 
         until(lambda: look(world.engine, world.source, gone).entries == 0, "the stream")
         source = Stream(world.client, key=world.source.key, group=ARCHIVE_GROUP)
         world.source.append([encode(event) for event in events])
-        archive(source, shelf, retention_days=RETENTION_DAYS, is_forgotten=is_forgotten)
-        assert gone.encode() in bytes_of(shelf)
+        archive(source, storage, retention_days=RETENTION_DAYS, is_forgotten=is_forgotten)
+        assert gone.encode() in bytes_of(storage)
         assert forgetting.is_alive()
     forgetting.join(30)
     assert done
-    assert gone.encode() not in bytes_of(shelf)
+    assert gone.encode() not in bytes_of(storage)
 
 
-class Waiting(Shelf):
-    """A shelf on which the first manifest is written anew when it may."""
+class Waiting(Storage):
+    """A storage on which the first manifest is written anew when it may."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -285,25 +285,25 @@ def test_two_at_once_do_not_undo_what_the_other_erases(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever wrote a manifest last would bring back what the other had taken out of its files."""
-    events, shelf = recent(), Waiting(str(tmp_path / "archive"))
+    events, storage = recent(), Waiting(str(tmp_path / "archive"))
     one = fill(world, events)
     other = next(event.player for event in events if event.player != one)
-    archived(world, shelf)
+    archived(world, storage)
     forgetting = threading.Thread(
-        target=forget, args=(world.engine, world.source, one), kwargs={"shelf": shelf}
+        target=forget, args=(world.engine, world.source, one), kwargs={"storage": storage}
     )
     with working(world):
         forgetting.start()
-        assert shelf.waits.wait(30)
+        assert storage.waits.wait(30)
         with monkeypatch.context() as patched:
             patched.setattr(forgets, "ARCHIVING_S", 0.0)
             with pytest.raises(tombstones.StillWriting):
-                forget(world.engine, world.source, other, shelf=Shelf(shelf.url))
-        shelf.may.set()
+                forget(world.engine, world.source, other, storage=Storage(storage.url))
+        storage.may.set()
         forgetting.join(30)
-        assert forget(world.engine, world.source, other, shelf=shelf).is_complete
-    assert not {one.encode(), other.encode()} & {*bytes_of(shelf).split(b"'")}
-    found = archives.verify(shelf)
+        assert forget(world.engine, world.source, other, storage=storage).is_complete
+    assert not {one.encode(), other.encode()} & {*bytes_of(storage).split(b"'")}
+    found = archives.verify(storage)
     assert (found.faults, found.left_over) == ((), ())
 
 
@@ -314,38 +314,38 @@ def test_files_that_a_killed_run_left_go_as_well(
     world: World, tmp_path: Path, infamous: Command, command: str, point: str
 ) -> None:
     """No manifest names them, but whoever reads the folder as it is reads them."""
-    events, shelf = recent(), Shelf(str(tmp_path / "archive"))
+    events, storage = recent(), Storage(str(tmp_path / "archive"))
     gone = fill(world, events)
     arguments = ("archive", "run")
     if command == "forget":
-        archived(world, shelf)
+        archived(world, storage)
         arguments = ("forget", gone)
     with working(world):
-        killed = infamous(*arguments, ARCHIVE_URL=shelf.url, **{failpoint.VARIABLE: point})
+        killed = infamous(*arguments, ARCHIVE_URL=storage.url, **{failpoint.VARIABLE: point})
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-        assert gone in players_in_folder(shelf)
-        assert forget(world.engine, world.source, gone, shelf=shelf).is_complete
-    archived(world, shelf)
-    assert players_in_folder(shelf) == {event.player for event in events} - {gone}
+        assert gone in players_in_folder(storage)
+        assert forget(world.engine, world.source, gone, storage=storage).is_complete
+    archived(world, storage)
+    assert players_in_folder(storage) == {event.player for event in events} - {gone}
 
 
-def players_in_folder(shelf: Shelf) -> set[str]:
+def players_in_folder(storage: Storage) -> set[str]:
     """Whose events are in any file, as one finds them who knows nothing of manifests."""
-    paths = [path for path in archives.all_files(shelf) if path.startswith("events/")]
-    return set().union(*(parquet.players(parquet.read(shelf.get(path))) for path in paths))
+    paths = [path for path in archives.all_files(storage) if path.startswith("events/")]
+    return set().union(*(parquet.players(parquet.read(storage.get(path))) for path in paths))
 
 
 def test_a_pseudonym_reaches_the_archive(world: World, tmp_path: Path) -> None:
     """What is rebuilt from it goes by the same name as the table."""
-    events, shelf = recent(), Shelf(str(tmp_path / "archive"))
+    events, storage = recent(), Storage(str(tmp_path / "archive"))
     gone = fill(world, events)
-    archived(world, shelf)
+    archived(world, storage)
     with working(world):
-        done = forget(world.engine, world.source, gone, shelf=shelf, keep_as_pseudonym=True)
+        done = forget(world.engine, world.source, gone, storage=storage, keep_as_pseudonym=True)
     assert done.pseudonym is not None
-    players = {event.player for page in archives.read(shelf, 0, 2**62) for event in page}
+    players = {event.player for page in archives.read(storage, 0, 2**62) for event in page}
     assert players == {event.player for event in events} - {gone} | {done.pseudonym}
-    assert gone.encode() not in bytes_of(shelf)
+    assert gone.encode() not in bytes_of(storage)
 
 
 def test_days_that_stand_beside_are_cleared_too(bare_world: World) -> None:
@@ -538,9 +538,9 @@ def test_two_players_are_erased_from_the_archive_one_after_the_other(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At once, each would write its file from one that holds the other still, and the last would stay."""
-    events, shelf = recent(), Shelf(str(tmp_path / "archive"))
+    events, storage = recent(), Storage(str(tmp_path / "archive"))
     world.source.append([encode(event) for event in events])
-    archived(world, shelf)
+    archived(world, storage)
     gone = events[0].player
     with working(world):
         until(lambda: is_drained(world), "the events to be stored")
@@ -549,7 +549,7 @@ def test_two_players_are_erased_from_the_archive_one_after_the_other(
             tombstones.alone(world.engine),
             pytest.raises(tombstones.StillWriting, match="run it again"),
         ):
-            forget(world.engine, world.source, gone, shelf=shelf)
-        assert gone.encode() in bytes_of(shelf)
-        assert forget(world.engine, world.source, gone, shelf=shelf).removed.archived
-    assert gone.encode() not in bytes_of(shelf)
+            forget(world.engine, world.source, gone, storage=storage)
+        assert gone.encode() in bytes_of(storage)
+        assert forget(world.engine, world.source, gone, storage=storage).removed.archived
+    assert gone.encode() not in bytes_of(storage)

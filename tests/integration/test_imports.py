@@ -20,10 +20,10 @@ import pytest
 from sqlalchemy import create_engine, make_url, pool, text
 
 from infamous import schema
+from jobs.backpressure import NobodyReads
 from jobs.imports import BeingImported, Imported, import_file, packed, rehearse
 from jobs.mapping import BadMapping, Plan
 from jobs.records import Unreadable
-from jobs.room import NobodyReads
 from pipeline.entry import MAX_ARRAY_BYTES, Form, split
 from pipeline.event import datetime_of, encode
 from tests import commands

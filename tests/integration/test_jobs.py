@@ -20,10 +20,10 @@ from sqlalchemy import create_engine, pool, text
 from consumer.load import Loader
 from jobs import missions, sessions
 from jobs import rollup as rollups
+from jobs.backpressure import NobodyReads
 from jobs.release import Released, release
 from jobs.replay import BrokenOff, Replayed, replay, replay_events
 from jobs.rollup import RolledUp, rollup
-from jobs.room import NobodyReads
 from jobs.sift import Chosen
 from jobs.summary import Summary, of_hour
 from pipeline import failpoint

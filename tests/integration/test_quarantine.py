@@ -19,11 +19,11 @@ from sqlalchemy import Engine, create_engine, make_url, pool, text
 
 from infamous import schema
 from jobs import quarantine as quarantines
+from jobs.backpressure import NobodyReads
 from jobs.fix import THREW, fix, rehearse
 from jobs.quarantine import BadKey, Choice, NoSuchKey
 from jobs.release import Foreseen, Released, foresee, release
 from jobs.remedy import BadExpression, Remedy, Threw, python, sql
-from jobs.room import NobodyReads
 from pipeline import failpoint
 from pipeline.entry import Form
 from pipeline.event import Reason, Window, encode

@@ -26,7 +26,7 @@ from jobs.queue import queue
 from jobs.release import release
 from jobs.replay import replay
 from jobs.schedule import enqueue_due
-from jobs.shelf import Shelf
+from jobs.storage import Storage
 from jobs.trim import trim
 from jobs.worker import worker
 from pipeline import stream
@@ -167,7 +167,7 @@ def test_the_command_line_and_the_jobs_can_do_theirs(
         until(lambda: is_drained(world), "the stream to drain")
     assert trim(operator, 0.0).entries > 0
     kept = Stream(operator.client, group=ARCHIVE_GROUP)
-    assert archive(kept, Shelf(str(tmp_path / "archive")), retention_days=90).events > 0
+    assert archive(kept, Storage(str(tmp_path / "archive")), retention_days=90).events > 0
     assert kept.state().undelivered == 0
     assert kept.drop_group()
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from sqlalchemy import Engine, create_engine, make_url, pool, text
 
 from consumer.load import Loader
-from infamous import contrast, schema, shadow
+from infamous import schema, shadow, shadow_report
 from infamous.audit import audit
 from infamous.difference import DayDifference, compare
 from infamous.shadow import SCHEMA, Built, ShadowError, build, pages
@@ -349,7 +349,7 @@ def test_the_comparison_reads_well(world: World, owner: Engine) -> None:
     built(world, owner, day, day)
     console = Console(width=100, color_system=None)
     with console.capture() as capture:
-        console.print(contrast.difference(compare(owner)))
+        console.print(shadow_report.difference(compare(owner)))
     lines = capture.get().splitlines()
     assert any(line.split() == [str(day), "0", "1,500", "0", "0", "1,500", "0"] for line in lines)
     assert any(line.split() == ["events", "0", "1,500", "+1,500"] for line in lines)

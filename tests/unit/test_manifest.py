@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from infamous.kept import Kept, behind, kept_json
+from infamous.archive_report import Kept, behind, kept_json
 from infamous.reach import Reach, note
 from jobs import manifest as names
 from jobs.archive import Day, days, span, wanted

@@ -1,4 +1,4 @@
-"""The shelf: names and bytes flow in, files in a folder or an object store flow out, whole or not at all.
+"""The storage: names and bytes flow in, files in a folder or an object store flow out, whole or not at all.
 
 A folder gets a file by renaming one that is complete and on the disk, an object store by one request. So
 whoever reads meanwhile, after a kill or a full disk too, sees what was there before, or all of the new file.
@@ -35,7 +35,7 @@ _ADVICE: Final = {
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
-class ShelfError(Exception):
+class StorageError(Exception):
     """The archive's place cannot be used; the message is a sentence for people."""
 
 
@@ -63,10 +63,10 @@ class _Place(Protocol):
     def tidy(self) -> None: ...
 
 
-class Shelf:
+class Storage:
     """Where the archive is kept: a folder, or an address that fsspec knows.
 
-    Every method raises ShelfError when the place cannot be used.
+    Every method raises StorageError when the place cannot be used.
     """
 
     def __init__(self, url: str) -> None:
@@ -139,7 +139,7 @@ class Shelf:
             code = getattr(error, "errno", None)
             advice = _ADVICE.get(code or 0, "see to it")
             reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
-            raise ShelfError(
+            raise StorageError(
                 f"The archive in {self.shown} cannot be {what} ({reason.splitlines()[0].rstrip('.')}):"
                 f" {advice}, and run it again."
             ) from error

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.crack import place
+from jobs.pinpoint import place
 from jobs.verdict import parsed, verdict
 from pipeline.entry import Form
 from pipeline.event import MAX_EVENT_BYTES, Reason

@@ -1,4 +1,4 @@
-"""The specimen: bytes of anybody flow in, lines that a terminal can show without harm flow out. Pure."""
+"""The excerpt: bytes of anybody flow in, lines that a terminal can show without harm flow out. Pure."""
 
 from __future__ import annotations
 

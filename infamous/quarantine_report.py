@@ -14,10 +14,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from infamous.specimen import difference, lines, plain
+from infamous.excerpt import difference, lines, plain
 from jobs.__main__ import ending
-from jobs.crack import place
 from jobs.fix import THREW, Fixed, Trial
+from jobs.pinpoint import place
 from jobs.quarantine import Held
 from jobs.release import Foreseen
 from jobs.verdict import Verdict, parsed

@@ -1,4 +1,4 @@
-"""The crack: refused bytes and the reason flow in, the place at which they break flows out. Pure.
+"""Where bytes break: refused bytes and the reason flow in, the place at which they break flows out. Pure.
 
 A place is an offset in bytes. Not every reason has one: an absent key is nowhere.
 """

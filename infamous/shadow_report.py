@@ -1,4 +1,4 @@
-"""The contrast on the screen: what a build, a comparison or a swap found flows in, lines for people flow out.
+"""The shadow on the screen: what a build, a comparison or a swap found flows in, lines for people flow out.
 Pure."""
 
 from __future__ import annotations

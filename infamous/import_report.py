@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from infamous.specimen import plain
+from infamous.excerpt import plain
 from jobs.imports import Imported
 from pipeline.event import Reason
 

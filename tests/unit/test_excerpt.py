@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infamous.specimen import difference, lines, plain
+from infamous.excerpt import difference, lines, plain
 
 NASTY = b'{"a": "\x1b]0;title\x07\x9b2J\xff\r\xe2\x80\xaeabc\x00"}'
 
