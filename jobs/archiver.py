@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Final
@@ -271,12 +271,14 @@ def _write(shelf: Shelf, batch: _Batch, known: _Known) -> tuple[File, ...] | Non
     rows += [
         ("refused", day, table) for day, table in parquet.by_day(parquet.of_refused(batch.refused))
     ]
+    # Listed before it is asked what is known: the name of a manifest that is made meanwhile is not free.
+    taken = {*shelf.names(names.folder(PARTITION))}
     tables = [(kind, day, known.fresh(kind, day, table)) for kind, day, table in rows]
     fresh_ids = {one for *_, table in tables for one in parquet.entry_ids(table)}
     if not fresh_ids:
         return ()
     start = next(place for place, one in enumerate(batch.entry_ids) if one in fresh_ids)
-    name = _free_name(shelf, batch.entry_ids[start])
+    name = _free_name(taken, batch.entry_ids[start])
     put = [archives.put_table(shelf, kind, day, name, table) for kind, day, table in tables]
     files = tuple(file for file in put if file is not None)
     failpoint.reached("in_archive")
@@ -297,9 +299,9 @@ def _write(shelf: Shelf, batch: _Batch, known: _Known) -> tuple[File, ...] | Non
     return files if is_ours else None
 
 
-def _free_name(shelf: Shelf, first_entry: str) -> str:
+def _free_name(taken: Collection[str], first_entry: str) -> str:
     nth = 1
-    while shelf.exists(names.path(PARTITION, names.batch_name(first_entry, nth))):
+    while names.path(PARTITION, names.batch_name(first_entry, nth)) in taken:
         nth += 1
     return names.batch_name(first_entry, nth)
 
