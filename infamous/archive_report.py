@@ -1,4 +1,4 @@
-"""Kept: an archive and how far it is flow in, a table for people, or values for scripts, flow out. Pure."""
+"""The archive on the screen: what it holds, and how far it is, flow in; a table or values flow out. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room: a stream flows in, the moment at which it may take more flows out.
+"""Backpressure: a stream flows in, the moment at which it may take more flows out.
 
 What sends events in bulk, a replay, a release or an import, comes after live events: it waits while many
 entries are unread.

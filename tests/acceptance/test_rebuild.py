@@ -148,12 +148,12 @@ def test_an_emptied_table_is_rebuilt_from_the_archive(
     # The live events that were lost with the table come back the same way: now every chain is whole.
     ended = producer.end()
     assert ended.code == 0, ended.text
-    more = run("archive", "run", "--json")
-    assert more["known"] == 3 * EVENTS
+    # What was not archived yet is archived first, each event once however often it was replayed.
     run("replay", "--from", before.isoformat(), "--source", "archive", "--json")
     settled(world)
     assert content(world, before) == original
-    assert world.count("game_events") == EVENTS + more["events"]
+    assert run("archive", "list", "--json")["events"] == world.count("game_events") > EVENTS
+    assert run("archive", "run", "--json")["events"] == 0
     assert world.count("quarantined_events") == 0
     assert run("audit", "--json")["passed"]
     assert run("archive", "verify", "--json")["faults"] == []

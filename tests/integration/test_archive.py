@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from jobs import archive as archives
-from jobs import tasks, tombstones
+from jobs import archiver, tasks, tombstones
 from jobs.archive import manifests, read, rewrite, verify
 from jobs.archiver import Archived, archive
 from jobs.manifest import Damaged
@@ -298,6 +298,27 @@ def test_two_at_once_do_no_harm(world: World, source: Stream, storage: Storage) 
     assert failures == []
     assert in_archive(storage) == meant(events)
     assert sum(day.events for day in archives.days(manifests(storage))) == 2000
+    assert is_whole(storage)
+
+
+def test_who_looks_before_the_first_has_written_does_not_write_it_again(
+    source: Stream, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another archives the same entries between the look at what is there and the choice of a name."""
+    events = recent(20)
+    source.append(encoded(events))
+    look, done = archiver._Known.fresh, list[None]()
+
+    def overtaken(*arguments: Any) -> Any:
+        found = look(*arguments)
+        if not done:
+            done.append(None)
+            assert archived(source, storage).events == 20
+        return found
+
+    monkeypatch.setattr(archiver._Known, "fresh", overtaken)
+    assert archived(source, storage).events == 0
+    assert in_archive(storage) == meant(events)
     assert is_whole(storage)
 
 
