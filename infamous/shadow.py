@@ -330,8 +330,8 @@ def _require_these(connection: Connection, days: list[date]) -> None:
         )
     if rows and [row.day for row in rows] != days:
         raise ShadowError(
-            f"The shadow holds {rows[0].day} to {rows[-1].day}: name these days, or build it anew with"
-            " --fresh."
+            f"The shadow holds {rows[0].day} to {rows[-1].day}: name these days, or remove it first with"
+            " `infamous shadow drop`."
         )
 
 

@@ -21,7 +21,8 @@ NEWEST_EVENT: Final = text("""
 select ts, ingested_at from game_events order by ts desc, id desc limit 1
 """)
 QUARANTINED: Final = text("""
-select reason, count(*) as entries from quarantined_events group by reason order by 2 desc, 1
+select reason, count(*) as entries from quarantined_events where released_at is null
+group by reason order by 2 desc, 1
 """)
 PARTITIONS: Final = text(partitions.DAYS)
 # A consumer writes its row at least every ten seconds; one that stopped over a flood writes no more.

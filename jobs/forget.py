@@ -191,7 +191,7 @@ def forget(
     archived = 0
     if storage is not None:
         with tombstones.alone(engine, ARCHIVING_S, stop):
-            archived = _erasure().erase(storage, names, pseudonym, tell)
+            archived = _erasure().erase(storage, names, pseudonym)
         failpoint.reached("in_forget")
     with engine.connect() as connection:
         events, beside, rollups = _clear_tables(connection, names, pseudonym)
@@ -199,7 +199,7 @@ def forget(
     for keys in _refused(engine, name):
         with engine.begin() as connection:
             quarantined += connection.execute(DROP_REFUSED, {"keys": keys}).rowcount
-    rollup.roll_up_touched(engine, stop=stop, tell=tell)
+    rollup.roll_up_touched(engine, stop=stop)
     removed = Traces(events, beside, quarantined, rollups, entries, archived, has_game)
     is_complete = not waiting and not stop.is_set()
     if is_complete:

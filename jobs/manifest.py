@@ -14,6 +14,8 @@ from typing import Final, Literal
 import msgspec
 
 Kind = Literal["events", "refused"]
+# Where all manifests are.
+FOLDER: Final = "manifests"
 
 _FILE: Final = re.compile(
     r"(events|refused)/day=\d{4}-\d\d-\d\d/partition=\d+/\d+-[0-9a-f]{8}\.parquet"
@@ -105,7 +107,7 @@ def order(entry_id: str) -> tuple[int, int]:
 
 def folder(partition: int) -> str:
     """Where the manifests of a partition are."""
-    return f"manifests/partition={partition}"
+    return f"{FOLDER}/partition={partition}"
 
 
 def path(partition: int, batch: str) -> str:

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from infamous import house, progress, report
-from infamous.house import AsJson, end, joined, print_json
+from infamous.house import AsJson, House, end, joined, print_json
 from jobs import forget as forgets
+from jobs.manifest import FOLDER
 from jobs.storage import Storage
 from pipeline.event import MAX_PLAYER_CHARS
 from pipeline.stop import on_signals
+from pipeline.stream import ARCHIVE_GROUP, FIRST, Stream
 
 app = house.commands()
 
@@ -35,7 +37,7 @@ def forget(
     if not 1 <= len(player) <= MAX_PLAYER_CHARS:
         end(f"A player's name has 1 to {MAX_PLAYER_CHARS} characters: give it as it is stored.", 2)
     with joined(must_exist=True) as found, found.owner() as engine:
-        storage = None if found.config.archive is None else Storage(found.config.archive)
+        storage = _archive(found)
         if dry_run:
             there = forgets.look(engine, found.source, player, storage=storage)
             print_json(asdict(there)) if as_json else print(report.traces(there))
@@ -58,3 +60,15 @@ def forget(
     else:
         print(report.forgotten(done, left, backup_days))
     raise SystemExit(0 if done.is_complete and left.is_none else 1)
+
+
+def _archive(found: House) -> Storage | None:
+    """Where the archive is. Ends where something was archived, and is not there: it would keep the player."""
+    storage = None if found.config.archive is None else Storage(found.config.archive)
+    kept = Stream(found.source.client, key=found.source.key, group=ARCHIVE_GROUP)
+    if kept.done_to() != FIRST and (storage is None or not storage.names(FOLDER)):
+        end(
+            "This stream was archived, and there is no archive where ARCHIVE_URL says: name its place, or"
+            " give it up with `infamous archive leave`; nothing was changed."
+        )
+    return storage

@@ -824,9 +824,7 @@ def test_a_replay_lacks_nothing_that_is_not_archived_yet(
     assert (done.returncode, json.loads(done.stdout)["events"]) == (0, 25), done.stderr
     # Where the archive takes nothing, what is in it can be had all the same, and that is told.
     source.append(encoded(recent(1, seed=3)))
-    done = command(
-        "replay", "--from", "2d", "--source", "archive", "--json", preexec_fn=limit_files
-    )
+    done = command("replay", "--from", "2d", "--source", "archive", "--json", first=limit_files)
     assert (done.returncode, json.loads(done.stdout)["events"]) == (0, 25), done.stderr
     assert "is left out" in done.stderr
 

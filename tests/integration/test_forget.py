@@ -335,6 +335,20 @@ def players_in_folder(storage: Storage) -> set[str]:
     return set().union(*(parquet.players(parquet.read(storage.get(path))) for path in paths))
 
 
+def test_an_archive_that_is_not_named_is_missed(
+    world: World, infamous: Command, tmp_path: Path
+) -> None:
+    """It would keep the player, and nothing would be said of it."""
+    events = recent()
+    gone = fill(world, events)
+    archived(world, Storage(str(tmp_path / "archive")))
+    mistyped = {"ARCHIVE_URL": str(tmp_path / "mistyped")}
+    for done in (infamous("forget", gone), infamous("forget", gone, **mistyped)):
+        assert done.returncode == 1
+        assert "no archive where ARCHIVE_URL says" in done.stderr
+    assert not rows(world, "select from forgotten_players")
+
+
 def test_a_pseudonym_reaches_the_archive(world: World, tmp_path: Path) -> None:
     """What is rebuilt from it goes by the same name as the table."""
     events, storage = recent(), Storage(str(tmp_path / "archive"))
