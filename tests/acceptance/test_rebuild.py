@@ -90,7 +90,9 @@ def settled(world: World) -> None:
 def test_an_emptied_table_is_rebuilt_from_the_archive(
     world: World, launch: Launcher, tmp_path: Path
 ) -> None:
-    """Emptied and rebuilt, twice, beside live events: the same rows to the byte, and not one more."""
+    """Emptied and rebuilt, twice, beside live events: the same rows to the byte, and not one more; who is
+    forgotten then stays so, and the rollups are a recount.
+    """
     environment = world.environment | {"ARCHIVE_URL": str(tmp_path / "archive")}
     took: dict[str, float] = {}
 
@@ -157,6 +159,20 @@ def test_an_emptied_table_is_rebuilt_from_the_archive(
     assert world.count("quarantined_events") == 0
     assert run("audit", "--json")["passed"]
     assert run("archive", "verify", "--json")["faults"] == []
+    gone, is_theirs = "old Cole MacGrath", "player = 'old Cole MacGrath'"
+    theirs = world.count(f"game_events where {is_theirs}")
+    assert run("forget", gone, "--json")["removed"]["events"] == theirs > 0
+    for source in ("stream", "archive", "quarantine"):
+        run("replay", "--from", "90d", "--source", source, "--json")
+    settled(world)
+    assert world.count(f"game_events where {is_theirs}") == 0
+    # After all of it, every rollup is what a recount gives.
+    run("rollup", "--json")
+    with world.engine.begin() as connection:  # what changed within minutes is not compared
+        connection.execute(text("truncate touched_hours"))
+    checked = run("rollup", "--check", "--dry-run", "--json")
+    assert checked["hours"] > 24
+    assert not checked["wrong"]
     size = sum(path.stat().st_size for path in tmp_path.rglob("*.parquet"))
     rates = {name: round(EVENTS / seconds) for name, seconds in took.items()}
     sys.stderr.write(f"\n{EVENTS:,} events, a second: {rates}; {size:,} bytes of Parquet\n")
