@@ -23,11 +23,11 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 from jobs import days, rollup, tombstones
 from jobs.mentions import Kept, Name
 from jobs.progress import Progress, untold
+from jobs.quarantine import Held
 from jobs.storage import Storage
 from jobs.tombstones import StillWriting
 from pipeline import failpoint, partitions, tables
 from pipeline.entry import Entry, Form
-from pipeline.event import Reason
 from pipeline.stream import Stream, is_after
 from pipeline.tombstone import sha256_of
 
@@ -356,12 +356,4 @@ def _refused(engine: Engine, name: Name) -> Iterator[list[bytes]]:
 
 
 def _is_theirs(name: Name, raw: bytes, reason: str) -> bool:
-    form = _FORMS.get(reason, Form.EVENT)
-    return name.without(Entry(b"", raw, form)) is not Kept.ALL
-
-
-# What the raw bytes were, where they were no event by themselves.
-_FORMS: Final = {
-    Reason.BAD_ARRAY.value: Form.EVENTS,
-    Reason.NOT_AN_EVENT_ENTRY.value: Form.FOREIGN,
-}
+    return name.without(Entry(b"", raw, Held(b"", raw, reason).form)) is not Kept.ALL

@@ -28,7 +28,7 @@ from jobs.progress import Progress, untold
 from jobs.records import Contents, Row
 from jobs.refusals import Refusals
 from pipeline import failpoint
-from pipeline.entry import MAX_ARRAY_BYTES, Form, packed_up
+from pipeline.entry import packed_up
 from pipeline.event import Reason, Refused, Window, decode_all
 from pipeline.stream import Stream
 from pipeline.tombstone import player_in
@@ -178,7 +178,7 @@ def import_file(
                 if stop.is_set():
                     break
                 if judged.payloads:
-                    source.append_entries(packed(judged.payloads))
+                    source.append_entries(packed_up(judged.payloads, _EVENTS_AN_ENTRY))
                 refusals.add(judged.refused)
                 failpoint.reached("in_import")
                 books.note(judged)
@@ -216,20 +216,6 @@ def rehearse(
         else:
             return books.closed(is_complete=True)
     return books.closed(is_complete=False)
-
-
-def packed(payloads: Iterable[bytes]) -> list[tuple[Form, bytes]]:
-    """The entries that carry these events: many in each, and none larger than a consumer takes."""
-    entries: list[tuple[Form, bytes]] = []
-    group: list[bytes] = []
-    size_bytes = 2
-    for payload in payloads:
-        size_bytes += len(payload) + 1
-        if group and (len(group) == _EVENTS_AN_ENTRY or size_bytes > MAX_ARRAY_BYTES):
-            entries += packed_up(group, _EVENTS_AN_ENTRY)
-            group, size_bytes = [], len(payload) + 3
-        group.append(payload)
-    return entries + packed_up(group, _EVENTS_AN_ENTRY)
 
 
 def _looked_at(path: Path, plan: Plan) -> Contents:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from pipeline.entry import MAX_ARRAY_BYTES, Entry, Form, array_of, split
+from pipeline.entry import Entry, Form, array_of, packed_up, split
 from pipeline.event import (
     MAX_EVENT_BYTES,
     Event,
@@ -101,10 +101,7 @@ def _looked_at(entry: Entry, window: Window) -> tuple[list[bytes], list[Event | 
 def packed(events: Sequence[Event], window: Window) -> Sifted:
     """Entries that carry these events, in their order."""
     fresh = [event for event in events if event.ts_ms >= window.oldest_ms]
-    entries = [
-        (Form.EVENT, piece[0]) if len(piece) == 1 else (Form.EVENTS, array_of(piece))
-        for piece in _pieces([_written(event) for event in fresh])
-    ]
+    entries = packed_up([_written(event) for event in fresh], EVENTS_AN_ENTRY)
     return Sifted(entries, len(fresh), too_old=len(events) - len(fresh))
 
 
@@ -112,20 +109,3 @@ def _written(event: Event) -> bytes:
     """The event as it goes onto the stream; one that would be too large with its time goes without."""
     payload = encode(event)
     return payload if len(payload) <= MAX_EVENT_BYTES else msgspec.json.encode(event)
-
-
-def _pieces(payloads: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """As many at once as an entry may carry."""
-    piece: list[bytes] = []
-    size_bytes = 0
-    for payload in payloads:
-        # Each brings a comma or a bracket with it.
-        if piece and (
-            len(piece) >= EVENTS_AN_ENTRY or size_bytes + len(payload) + 2 > MAX_ARRAY_BYTES
-        ):
-            yield piece
-            piece, size_bytes = [], 0
-        piece.append(payload)
-        size_bytes += len(payload) + 1
-    if piece:
-        yield piece

@@ -101,9 +101,24 @@ def array_of(payloads: Iterable[bytes]) -> bytes:
 
 
 def packed_up(payloads: Sequence[bytes], most: int) -> list[tuple[Form, bytes]]:
-    """The entries, up to ``most`` events in each, that carry these events in their order."""
-    pieces = [payloads[first : first + most] for first in range(0, len(payloads), most)]
+    """The entries, up to ``most`` events in each and none larger than is taken, that carry these events in
+    their order."""
     return [
         (Form.EVENT, piece[0]) if len(piece) == 1 else (Form.EVENTS, array_of(piece))
-        for piece in pieces
+        for piece in _pieces(payloads, most)
     ]
+
+
+def _pieces(payloads: Sequence[bytes], most: int) -> list[Sequence[bytes]]:
+    pieces = [payloads[first : first + most] for first in range(0, len(payloads), most)]
+    # Each event brings a comma or a bracket with it. Nearly always all of them fit.
+    if all(sum(map(len, piece)) + len(piece) + 1 <= MAX_ARRAY_BYTES for piece in pieces):
+        return pieces
+    pieces, piece, size_bytes = [], list[bytes](), 1
+    for payload in payloads:
+        size_bytes += len(payload) + 1
+        if piece and (len(piece) == most or size_bytes > MAX_ARRAY_BYTES):
+            pieces.append(piece)
+            piece, size_bytes = [], len(payload) + 2
+        piece.append(payload)
+    return [*pieces, piece]

@@ -21,10 +21,10 @@ from sqlalchemy import create_engine, make_url, pool, text
 
 from infamous import schema
 from jobs.backpressure import NobodyReads
-from jobs.imports import BeingImported, Imported, import_file, packed, rehearse
+from jobs.imports import BeingImported, Imported, import_file, rehearse
 from jobs.mapping import BadMapping, Plan
 from jobs.records import Unreadable
-from pipeline.entry import MAX_ARRAY_BYTES, Form, split
+from pipeline.entry import MAX_ARRAY_BYTES, Form, packed_up, split
 from pipeline.event import datetime_of, encode
 from tests import commands
 from tests.conftest import World
@@ -226,13 +226,13 @@ def test_players_who_are_forgotten_stay_forgotten(world: World, tmp_path: Path) 
 
 def test_large_events_go_in_arrays_that_a_consumer_takes(world: World, tmp_path: Path) -> None:
     """A hundred large ones are more than an entry may hold."""
-    entries = packed([b"x" * 60_000] * 10 + [b"y"] * 250)
+    entries = packed_up([b"x" * 60_000] * 10 + [b"y"] * 250, 100)
     assert [len(split(value)) if form is Form.EVENTS else 1 for form, value in _as_json(entries)] == [
         4, 4, 100, 100, 52,
     ]  # fmt: skip
     assert max(len(value) for _, value in entries) <= MAX_ARRAY_BYTES
-    assert packed([b"x"]) == [(Form.EVENT, b"x")]
-    assert packed([]) == []
+    assert packed_up([b"x"], 100) == [(Form.EVENT, b"x")]
+    assert packed_up([], 100) == []
     path = json_lines(tmp_path / "x.jsonl", foreign(300, mood="m" * 4000))
     run(world, path)
     settle(world)
