@@ -9,12 +9,11 @@ from typing import Final
 
 from alembic import context
 from alembic.script import ScriptDirectory
-from psycopg2.errors import InsufficientPrivilege, LockNotAvailable
+from psycopg2.errors import InsufficientPrivilege
 from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random
 
-from pipeline import settings, tables
+from pipeline import lock, settings, tables
 
 # Any number, the same for every runner.
 MIGRATION_LOCK = 4_815_162_342
@@ -65,15 +64,10 @@ def _grant(connection: Connection) -> None:
         )
 
 
-def _is_locked_out(error: BaseException) -> bool:
-    return isinstance(error, OperationalError) and isinstance(error.orig, LockNotAvailable)
-
-
-def _tell(state: RetryCallState) -> None:
-    if state.attempt_number == 1:
-        logging.getLogger("alembic").warning(
-            "Another session holds what is to be changed; trying again until it lets go."
-        )
+def _tell() -> None:
+    logging.getLogger("alembic").warning(
+        "Another session holds what is to be changed; trying again until it lets go."
+    )
 
 
 def _patiently(run: Callable[[Connection], None], connection: Connection) -> None:
@@ -82,19 +76,15 @@ def _patiently(run: Callable[[Connection], None], connection: Connection) -> Non
     lock_timeout_ms = int(limits.get("lock_timeout_s", LOCK_TIMEOUT_S) * 1000)
     connection.exec_driver_sql(f"set lock_timeout = {lock_timeout_ms}")
     connection.commit()
-    for attempt in Retrying(
-        retry=retry_if_exception(_is_locked_out),
-        wait=wait_random(1, 3),
-        stop=stop_after_delay(limits.get("patience_s", PATIENCE_S)),
-        before_sleep=_tell,
-        reraise=True,
-    ):
-        with attempt:
-            try:
-                run(connection)
-            except OperationalError:
-                connection.rollback()
-                raise
+
+    def attempt() -> None:
+        try:
+            run(connection)
+        except OperationalError:
+            connection.rollback()
+            raise
+
+    lock.patiently(attempt, at_most_s=limits.get("patience_s", PATIENCE_S), tell=_tell)
 
 
 def _be_the_only_one(guard: Connection) -> None:

@@ -11,11 +11,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from psycopg2.errors import LockNotAvailable
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
-from pipeline import partitions
+from pipeline import lock, partitions
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -63,7 +62,7 @@ def upgrade(engine: Engine, *, has_roles: bool = True) -> None:
     try:
         command.upgrade(config, "head")
     except OperationalError as error:
-        if not isinstance(error.orig, LockNotAvailable):
+        if not lock.is_locked_out(error):
             raise
         raise Locked(
             "Another session has held what is to be changed for minutes, so it was not: end it"

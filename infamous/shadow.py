@@ -17,7 +17,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 import psycopg2
-from psycopg2.errors import LockNotAvailable
 from sqlalchemy import Connection, Engine, create_engine, pool, text
 from sqlalchemy.exc import OperationalError
 
@@ -30,7 +29,7 @@ from jobs.progress import Progress, untold
 from jobs.retention import oldest_kept
 from jobs.sift import packed
 from jobs.storage import Storage
-from pipeline import failpoint
+from pipeline import failpoint, lock
 from pipeline.entry import Entry
 from pipeline.event import MAX_AHEAD_MS, Reason, Window
 from pipeline.patience import Stopped, first_line, wait_for
@@ -244,7 +243,7 @@ def alone(engine: Engine) -> Iterator[None]:
         try:
             guard.execute(TAKE_TURN, {"lock": _LOCK})  # until the connection is closed
         except OperationalError as error:
-            if not isinstance(error.orig, LockNotAvailable):
+            if not lock.is_locked_out(error):
                 raise
             raise ShadowError(
                 "Another build or swap of a shadow is under way: wait until it is done, and run it again."

@@ -12,13 +12,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from types import ModuleType
 from typing import Final
 
-from psycopg2.errors import LockNotAvailable
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from jobs import days, rollup, tombstones
 from jobs.mentions import Kept, Name
@@ -26,7 +25,7 @@ from jobs.progress import Progress, untold
 from jobs.quarantine import Held
 from jobs.storage import Storage
 from jobs.tombstones import StillWriting
-from pipeline import failpoint, partitions, tables
+from pipeline import failpoint, lock, partitions, tables
 from pipeline.entry import Entry, Form
 from pipeline.stream import Stream, is_after
 from pipeline.tombstone import sha256_of
@@ -229,16 +228,10 @@ def _wait_for_those_before(engine: Engine) -> None:
     """Wait until every consumer, and who builds a shadow, knows of the tombstone, or will before it stores
     anything. Raises StillWriting.
     """
-    retrying = Retrying(
-        retry=retry_if_exception(_is_locked_out),
-        wait=wait_random(0.5, 1.5),
-        stop=stop_after_delay(_LOCK_PATIENCE_S),
-        reraise=True,
-    )
     try:
-        retrying(_be_alone_for_a_moment, engine)
+        lock.patiently(partial(_be_alone_for_a_moment, engine), at_most_s=_LOCK_PATIENCE_S)
     except OperationalError as error:
-        if not _is_locked_out(error):
+        if not lock.is_locked_out(error):
             raise
         raise StillWriting(
             f"Another session has written to the tables for {_LOCK_PATIENCE_S:g} s without a pause"
@@ -252,10 +245,6 @@ def _be_alone_for_a_moment(engine: Engine) -> None:
         names = ["only game_events", "quarantined_events"]
         names += [f"only {name}" for name in _beside(connection)]
         connection.execute(text(BARRIER.format(", ".join(names))))
-
-
-def _is_locked_out(error: BaseException) -> bool:
-    return isinstance(error, OperationalError) and isinstance(error.orig, LockNotAvailable)
 
 
 # --- the stream
