@@ -2,6 +2,9 @@
 
 A day is one transaction, for which the table is locked as short as can be: what takes long is done before.
 What was stored in the live table since the build began is taken along, so events may flow all the while.
+Under the lock that is what was stored since the last look, and an index made for it alone finds it, without a
+look at the day's other rows. It is made while events flow and goes with the day; to keep one all the time
+would cost every batch that is stored.
 """
 
 from __future__ import annotations
@@ -12,20 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
-from psycopg2.errors import DeadlockDetected, LockNotAvailable
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, TextClause, text
 from sqlalchemy.exc import OperationalError
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    stop_after_delay,
-    stop_when_event_set,
-    wait_random,
-)
-from tenacity.nap import sleep_using_event
 
 from consumer.rows import COLUMNS
 from infamous.difference import DayDifference, compare_day
@@ -43,8 +36,11 @@ from infamous.shadow import (
 )
 from jobs.owner import owner_of_tables
 from jobs.progress import Progress, untold
-from pipeline import failpoint, log
+from pipeline import failpoint, lock, log
+from pipeline.patience import Stopped
 from pipeline.tables import BEFORE_SCHEMA
+
+T = TypeVar("T")
 
 # Where the days stand that were swapped out.
 BEFORE: Final = BEFORE_SCHEMA
@@ -52,10 +48,19 @@ BEFORE: Final = BEFORE_SCHEMA
 # long, and tries again for as long as the second number says.
 LOCK_TIMEOUT_S: Final = 2.0
 PATIENCE_S: Final = 300.0
+# An index that is made waits for questions that go on, but nobody waits behind it.
+INDEX_TIMEOUT_S: Final = 30.0
 
 _COLUMN_LIST: Final = ", ".join((*COLUMNS, "ingested_at"))
 # The key is that of ensure_game_events_partitions: no partition is made meanwhile.
 TAKE_TURN: Final = text("select pg_advisory_xact_lock(4815162343)")
+# All transactions before that one have ended: whatever comes next sees what they stored.
+LOOK: Final = text(
+    "select now() as at, cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as xid) as text) as first_xid"
+)
+# There are not many rows to be found, whatever the planner believes; and back to what it believes.
+USE_INDEX: Final = "set local enable_seqscan = off"
+USE_ANY: Final = "set local enable_seqscan to default"
 MARK: Final = text(f"update {SCHEMA}.shadow_days set swapped_at = now() where day = :day")  # noqa: S608
 IS_FREE: Final = text("select to_regclass(:table) is null")
 INDEXES: Final = text("""
@@ -117,21 +122,19 @@ def swap(
             tell(len(done), len(planned))
             if stop.is_set():
                 return Swapped(tuple(done), is_complete=False)
-            prepared = _prepare(connection, shadow, day.day)
-            put = partial(_put_in_place, connection, shadow, day, prepared)
-            swapped = _patiently(put, connection, day.day, patience_s, stop)
-            if swapped is None:
+            try:
+                done.append(_swap_day(engine, connection, shadow, day, patience_s, stop))
+            except Stopped:
                 return Swapped(tuple(done), is_complete=False)
-            done.append(swapped)
         tell(len(done), len(planned))
         drop_schema(connection, SCHEMA)
     return Swapped(tuple(done), is_complete=True)
 
 
 @contextmanager
-def _as_owner(engine: Engine) -> Iterator[Connection]:
+def _as_owner(engine: Engine, **options: Any) -> Iterator[Connection]:
     """A connection on which what is made belongs to the tables' owner."""
-    with engine.connect() as connection:
+    with engine.connect().execution_options(**options) as connection:
         owner = connection.dialect.identifier_preparer.quote(owner_of_tables(connection))
         connection.exec_driver_sql(f"set role {owner}")
         connection.commit()
@@ -153,17 +156,47 @@ def _require_all_rows(planned: list[DayDifference], *, may_set_aside: bool) -> N
 
 
 class _Prepared(NamedTuple):
-    """When it began, and how many rows were copied and removed."""
+    """What was done before the lock."""
 
+    # When it began, and the first transaction of which it may have seen nothing.
     at: datetime
+    first_xid: str
+    # Rows that were copied and removed.
     copied: int
     forgotten: int
+
+
+def _swap_day(
+    engine: Engine,
+    connection: Connection,
+    shadow: Shadow,
+    day: DayDifference,
+    patience_s: float,
+    stop: threading.Event,
+) -> SwappedDay:
+    """Swap a day, or give way and try again. Raises Stopped, ShadowError."""
+    prepared = _prepare(connection, shadow, day.day)
+    names = [name for name, _ in _parts(connection, shadow.live, day.day)]
+    connection.rollback()
+
+    def put() -> SwappedDay:
+        try:
+            return _put_in_place(connection, shadow, day, prepared)
+        except OperationalError:
+            connection.rollback()
+            raise
+
+    with _as_owner(engine, isolation_level="AUTOCOMMIT") as apart:
+        apart.exec_driver_sql(f"set lock_timeout = '{INDEX_TIMEOUT_S:g}s'")
+        for name in names:
+            _patiently(partial(_index, apart, shadow.live, name), day.day, patience_s, stop)
+    return _patiently(put, day.day, patience_s, stop)
 
 
 def _prepare(connection: Connection, shadow: Shadow, day: date) -> _Prepared:
     """What takes long: copy what was stored meanwhile, and prove where each partition belongs."""
     with connection.begin():
-        prepared_at: datetime = connection.execute(text("select now()")).scalar_one()
+        prepared_at, first_xid = connection.execute(LOOK).one()
         copied = _copy(connection, shadow, day, shadow.newer_than)
         forgotten = _forget(connection, shadow, day, shadow.newer_than)
         for name, bounds in _parts(connection, SCHEMA, day):
@@ -173,7 +206,23 @@ def _prepare(connection: Connection, shadow: Shadow, day: date) -> _Prepared:
                 f"alter table {SCHEMA}.{name} drop constraint if exists swap_bounds,"
                 f" add constraint swap_bounds check (ts >= '{begin}' and ts < '{end}')"
             )
-    return _Prepared(prepared_at, copied, forgotten)
+    return _Prepared(prepared_at, first_xid, copied, forgotten)
+
+
+def _index(connection: Connection, live: str, name: str) -> None:
+    """Let rows of a partition be found by when they were stored; one that was half made is made anew.
+
+    It knows of ranges of pages which times are in them. Pages that are filled later it does not know, and
+    they are looked at: those are the ones that are asked for.
+    """
+    connection.exec_driver_sql(f"drop index concurrently if exists {live}.{_index_of(name)}")
+    connection.exec_driver_sql(
+        f"create index concurrently {_index_of(name)} on {live}.{name} using brin (ingested_at)"
+    )
+
+
+def _index_of(name: str) -> str:
+    return f"{name}_swap"
 
 
 def _put_in_place(
@@ -188,13 +237,17 @@ def _put_in_place(
         connection.exec_driver_sql(f"set local lock_timeout = '{LOCK_TIMEOUT_S:g}s'")
         connection.execute(TAKE_TURN)
         connection.exec_driver_sql(f"lock table {live}.game_events in access exclusive mode")
-        copied = prepared.copied + _copy(connection, shadow, day.day, prepared.at - MARGIN)
+        names = [name for name, _ in _parts(connection, live, day.day)]
+        copied = prepared.copied + sum(
+            _copy_since(connection, f"{live}.{name}", prepared) for name in names
+        )
         # Twice: who was forgotten a moment before what is copied was stored.
         late = _forget(connection, shadow, day.day, prepared.at - 2 * MARGIN)
         forgotten = prepared.forgotten + late
-        for name, _ in _parts(connection, live, day.day):
+        for name in names:
             connection.exec_driver_sql(
-                f"alter table {live}.game_events detach partition {live}.{name}"
+                f"alter table {live}.game_events detach partition {live}.{name};"
+                f" drop index if exists {live}.{_index_of(name)}"
             )
             _set_aside(connection, live, name)
         for name, bounds in _parts(connection, SCHEMA, day.day):
@@ -219,6 +272,21 @@ def _copy(connection: Connection, shadow: Shadow, day: date, newer_than: datetim
         on conflict do nothing
     """)  # noqa: S608  # the names are ours
     return connection.execute(copy, _span(day) | {"newer_than": newer_than}).rowcount
+
+
+def _copy_since(connection: Connection, part: str, prepared: _Prepared) -> int:
+    """Take along what was stored in a partition since it was prepared for; says how many rows."""
+    copy = text(f"""
+        insert into {SCHEMA}.game_events ({_COLUMN_LIST})
+        select {_COLUMN_LIST} from {part}
+        where ingested_at >= :newer_than and age(xmin) <= age(cast(:first_xid as xid))
+        on conflict do nothing
+    """)  # noqa: S608  # the names are ours
+    values = {"newer_than": prepared.at - MARGIN, "first_xid": prepared.first_xid}
+    connection.exec_driver_sql(USE_INDEX)
+    copied = connection.execute(copy, values).rowcount
+    connection.exec_driver_sql(USE_ANY)
+    return copied
 
 
 def _forget(connection: Connection, shadow: Shadow, day: date, newer_than: datetime) -> int:
@@ -277,49 +345,18 @@ def _span(day: date) -> dict[str, datetime]:
     return {"begin": midnight(day), "end": midnight(day + timedelta(days=1))}
 
 
-def _patiently(
-    put: Callable[[], SwappedDay],
-    connection: Connection,
-    day: date,
-    patience_s: float,
-    stop: threading.Event,
-) -> SwappedDay | None:
-    """Swap the day, or give way and try again; None where it was stopped meanwhile."""
-
-    def attempt() -> SwappedDay:
-        try:
-            return put()
-        except OperationalError:
-            connection.rollback()
-            raise
-
-    retrying = Retrying(
-        retry=retry_if_exception(_is_locked_out),
-        wait=wait_random(1, 3),
-        stop=stop_when_event_set(stop) | stop_after_delay(patience_s),
-        sleep=sleep_using_event(stop),
-        before_sleep=_tell,
-        reraise=True,
-    )
+def _patiently(work: Callable[[], T], day: date, patience_s: float, stop: threading.Event) -> T:
+    """Do it, or give way and try again. Raises Stopped, and ShadowError where it was in vain."""
     try:
-        return retrying(attempt)
+        return lock.patiently(work, at_most_s=patience_s, stop=stop, tell=_tell)
     except OperationalError as error:
-        if not _is_locked_out(error):
+        if not lock.is_locked_out(error):
             raise
-        if stop.is_set():
-            return None
         raise ShadowError(
             f"Another session has held the table for minutes, so {day} and what follows were not swapped:"
             " end it (pg_stat_activity shows the transactions that are open), and swap again."
         ) from error
 
 
-def _is_locked_out(error: BaseException) -> bool:
-    return isinstance(error, OperationalError) and isinstance(
-        error.orig, LockNotAvailable | DeadlockDetected
-    )
-
-
-def _tell(state: RetryCallState) -> None:
-    if state.attempt_number == 1:
-        log.get("swap").warning("Another session holds the table; trying again until it lets go")
+def _tell() -> None:
+    log.get("swap").warning("Another session holds the table; trying again until it lets go")

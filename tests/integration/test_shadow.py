@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from unittest.mock import patch
 
 import pytest
 from rich.console import Console
-from sqlalchemy import Engine, create_engine, make_url, pool, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, pool, text
 
 from consumer.load import Loader
 from infamous import schema, shadow, shadow_report
@@ -470,6 +471,53 @@ def test_a_swap_gives_way_and_tries_again(world: World, owner: Engine) -> None:
     assert world.count("game_events") == 110
 
 
+@contextmanager
+def looked_over(engine: Engine, on: Callable[[], None]) -> Iterator[list[str]]:
+    """The plans of what reads or writes rows while the table is locked; ``on`` is called just before."""
+    plans: list[str] = []
+    is_locked = False
+
+    def look(_: Connection, cursor: Any, statement: str, parameters: Any, *_more: object) -> None:
+        nonlocal is_locked
+        if statement.startswith("lock table public.game_events"):
+            on()
+            is_locked = True
+        elif is_locked and f"insert into {SCHEMA}.game_events" in statement:
+            cursor.execute(f"explain {statement}", parameters)
+            plans.append("\n".join(line for (line,) in cursor.fetchall()))
+
+    event.listen(engine, "before_cursor_execute", look)
+    try:
+        yield plans
+    finally:
+        event.remove(engine, "before_cursor_execute", look)
+
+
+def test_under_the_lock_only_the_last_rows_are_looked_for(world: World, owner: Engine) -> None:
+    """However large a day is; those that came at the last moment are found in whatever place they are."""
+    day = today() - DAY
+    name = f"game_events_{day:%Y%m%d}"
+    known = of_day(day, 2000)
+    store(world, known)
+    long_ago(world)
+    world.source.append(encoded(known))
+    built(world, owner, day, day)
+    # Room between the rows, which the last ones fill.
+    gone = [str(event.id) for event in known[:400]]
+    change(world, f"delete from game_events where id = any('{{{','.join(gone)}}}')")
+    with world.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(f"vacuum (freeze, analyze) {name}")
+    late = of_day(day, 300, seed=5, at=time(5))
+    with looked_over(owner, lambda: store(world, late)) as plans:
+        assert [one.copied for one in swap(owner, may_set_aside=True).days] == [300]
+    assert len(plans) == 1
+    assert f"Bitmap Index Scan on {name}_swap" in plans[0]
+    assert "Seq Scan" not in plans[0]
+    assert world.count("game_events") == 2300
+    # It went with the day.
+    assert rows(world, "select count(*) from pg_class where relname like '%\\_swap'") == [0]
+
+
 def test_a_swap_that_cannot_have_the_table_says_so(world: World, owner: Engine) -> None:
     """Its day stays as it was, and whoever else works on the shadow meanwhile is refused in a sentence."""
     day = today() - DAY
@@ -520,6 +568,25 @@ def test_a_swap_stops_when_asked(world: World, owner: Engine) -> None:
     stop.set()
     assert swap(owner, stop=stop) == Swapped((), is_complete=False)
     assert world.count("game_events") == 0
+    assert swap(owner).is_complete
+
+
+def test_a_swap_that_waits_stops_when_asked(world: World, owner: Engine) -> None:
+    """Somebody holds the table for long: whoever has had enough of waiting need not wait on."""
+    day = today() - DAY
+    world.source.append(encoded(of_day(day, 10)))
+    built(world, owner, day, day)
+    stop = threading.Event()
+    done: list[Swapped] = []
+    swapping = threading.Thread(target=lambda: done.append(swap(owner, stop=stop)))
+    waits = "select count(*) from pg_locks where not granted and mode = 'AccessExclusiveLock'"
+    with world.engine.begin() as question:
+        question.execute(text("select count(*) from game_events"))
+        swapping.start()
+        until(lambda: rows(world, waits) == [1], "the swap to wait")
+        stop.set()
+        swapping.join(60)
+        assert done == [Swapped((), is_complete=False)]
     assert swap(owner).is_complete
 
 
