@@ -45,7 +45,7 @@ begin
                    'quarantined_events', 'pipeline_health', 'hourly_rollups', 'hourly_totals',
                    'player_days', 'daily_cohorts', 'mission_runs', 'daily_missions', 'touched_hours',
                    'session_parts', 'daily_rollups', 'daily_sessions', 'rollup_checks', 'forgotten_players',
-                   'imports', 'mission_parts', 'alembic_version'))
+                   'imports', 'mission_parts', 'kept_hours', 'alembic_version'))
           and class.relkind in ('r', 'p')
           and class.relowner <> 'infamous_owner'::regrole
         union all
@@ -92,7 +92,7 @@ grant select, insert, update on pipeline_health to infamous_writer;
 grant insert on touched_hours to infamous_writer;
 grant select (number, player_sha256) on forgotten_players to infamous_writer;
 
-grant select on game_events, pipeline_health, alembic_version to infamous_jobs;
+grant select on game_events, pipeline_health, kept_hours, alembic_version to infamous_jobs;
 grant select, update (released_at, attempts) on quarantined_events to infamous_jobs;
 grant select, insert, update, delete
     on hourly_rollups, hourly_totals, player_days, daily_cohorts, mission_runs, daily_missions,
@@ -107,7 +107,7 @@ grant select (number, player_sha256) on forgotten_players to infamous_jobs;
 grant select
     on game_events, pipeline_health, hourly_rollups, hourly_totals, player_days, daily_cohorts,
        mission_runs, daily_missions, session_parts, daily_rollups, daily_sessions, rollup_checks, imports,
-       mission_parts
+       mission_parts, kept_hours
     to infamous_bi;
 -- Counts by reason, and when; what a sender wrote may be anything, and stays out of dashboards.
 grant select (sha256, size_bytes, reason, times_seen, first_seen_at, last_seen_at, released_at, entry_id,

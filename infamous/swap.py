@@ -257,6 +257,7 @@ def _put_in_place(
                 f" alter table {live}.game_events attach partition {live}.{name} {bounds};"
                 f" alter table {live}.{name} drop constraint swap_bounds"
             )
+        connection.execute(_count_again(live), _span(day.day))
         connection.execute(_touch(live), {"begin": midnight(day.day)})
         connection.execute(MARK, {"day": day.day})
         failpoint.reached("in_swap")
@@ -323,6 +324,11 @@ def _set_aside(connection: Connection, live: str, name: str) -> None:
     connection.exec_driver_sql(
         f"alter table {live}.{name} rename to {free}; alter table {live}.{free} set schema {BEFORE}"
     )
+
+
+def _count_again(live: str) -> TextClause:
+    """The day is whole, though its raw events were dropped once."""
+    return text(f"delete from {live}.kept_hours where hour >= :begin and hour < :end")  # noqa: S608  # ours
 
 
 def _touch(live: str) -> Any:

@@ -157,9 +157,15 @@ def rollup(
 
 def rolled_up(done: rollups.RolledUp) -> str:
     """What a rollup did, in a sentence."""
+    kept = (
+        f"; {done.without_raw:,} hours whose raw events were dropped keep what was rolled up of them, and"
+        " events that came since are stored but not counted"
+        if done.without_raw
+        else ""
+    )
     return (
-        f"Rolled {done.hours:,} hours up into {done.rows:,} rows; {done.without_raw:,} hours have"
-        f" no raw events any more{ending(is_complete=done.is_complete)}"
+        f"Rolled {done.hours:,} hours up into {done.rows:,} rows{kept}"
+        f"{ending(is_complete=done.is_complete)}"
     )
 
 

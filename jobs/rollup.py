@@ -3,7 +3,8 @@
 An hour is always made anew as a whole, with its totals, sessions and missions, in one transaction, so a
 rollup may be broken off or repeated at any point. When the hours of a day are made, the day is summed up
 from them. Which hours have changed, because events came late or were removed, is told by whoever changed
-them: see touched.py.
+them: see touched.py. Of an hour whose raw events were dropped, what was rolled up stays as it is, whatever
+comes of it later: see raw.py.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class RolledUp:
 
     hours: int
     rows: int
-    # Hours whose raw events were dropped with their partition: what was rolled up of them is kept.
+    # Hours whose raw events were dropped with their partition: what was rolled up of them is kept, also where
+    # some of them came again.
     without_raw: int
     # Whether all hours were rolled up; else it was stopped before.
     is_complete: bool
@@ -157,7 +159,7 @@ def _roll_up_all(
 
 
 def _roll_up(connection: Connection, hour: datetime) -> int | None:
-    """Make an hour anew and say how many rows it has; None where its raw events are gone.
+    """Make an hour anew and say how many rows it has; None where its raw events are gone, all or some.
 
     What was rolled up of those is kept, and what is made from it is made anew: somebody may have taken a
     player out of it.

@@ -384,6 +384,19 @@ touched_hours = Table(
     comment="hours whose rollups may be out of date: written with the events, removed by the rollup",
 )
 
+kept_hours = Table(
+    "kept_hours",
+    metadata,
+    Column(
+        "hour",
+        DateTime(timezone=True),
+        primary_key=True,
+        comment="beginning of a UTC hour whose raw events were dropped after they were rolled up",
+    ),
+    comment="hours of which only some raw events may be there again: their rollups are not made anew"
+    " from those",
+)
+
 session_parts = Table(
     "session_parts",
     metadata,

@@ -18,15 +18,17 @@ from sqlalchemy import create_engine, make_url, pool, text
 from consumer.load import Loader
 from infamous import report, schema
 from jobs import retention, tasks
+from jobs.check import check
 from jobs.owner import NotTheOwner
 from jobs.retention import Dropped, drop_old, oldest_kept
-from jobs.rollup import rollup
+from jobs.rollup import roll_up_touched, rollup
 from pipeline import partitions
 from pipeline.event import Window, encode
 from tests import commands
 from tests.conftest import World
-from tests.integration.consuming import batch_of, now_ms, until
-from tests.unit.samples import RETENTION_DAYS, chains
+from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
+from tests.integration.recount import kept
+from tests.unit.samples import RETENTION_DAYS, chains, payload
 
 DAY = timedelta(days=1)
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -148,6 +150,88 @@ def test_what_was_rolled_up_stays(world: World) -> None:
     drop_old(world.engine, today(), RETENTION_DAYS)
     assert rollup(world.engine, noon, noon + hour).without_raw == 1
     assert rows(world, query) == before != [0]
+
+
+def at_noon(day: date, player: str) -> bytes:
+    """Something that a player did."""
+    noon_ms = int(datetime.combine(day, time(12), UTC).timestamp() * 1000)
+    return payload(noon_ms, sum(player.encode()), player=player)
+
+
+def drop_by_hand(world: World, day: date) -> None:
+    """As somebody does who needs room."""
+    change(world, f"drop table {name_of(day)}")
+
+
+def drop_by_job(world: World, day: date) -> None:
+    """As the schedule does."""
+    assert drop_old(world.engine, today(), RETENTION_DAYS).partitions == (name_of(day),)
+
+
+@pytest.mark.parametrize("drop", [drop_by_job, drop_by_hand])
+def test_what_was_rolled_up_of_others_stays_when_one_comes_back(
+    world: World, command: Command, drop: Callable[[World, date], None]
+) -> None:
+    """RETENTION_DAYS is raised and one player's old events are sent again: nobody else loses any."""
+    (day,) = old_days(1)
+    deeds = {player: at_noon(day, player) for player in ("Zeke", "Moya", "Cole")}
+
+    def arrive(*payloads: bytes) -> None:
+        world.source.append(list(payloads))
+        with working(world, retention_days=RETENTION_DAYS + 30):
+            until(lambda: is_drained(world), "them to be stored")
+        change(world, "update touched_hours set touched_at = touched_at - interval '301 seconds'")
+
+    arrive(*deeds.values())
+    roll_up_touched(world.engine)
+    before = kept(world)
+    assert [row["events"] for row in before["daily_rollups"]] == [1, 1, 1]
+    drop(world, day)
+    arrive(deeds["Zeke"])
+    assert world.count("game_events") == 1
+    done = command("rollup")
+    assert done.stdout == (
+        "Rolled 0 hours up into 0 rows; 1 hours whose raw events were dropped keep what was rolled up of"
+        " them, and events that came since are stored but not counted.\n"
+    ), done.stderr
+    assert kept(world) == before
+    assert rows(world, "select count(*) from touched_hours") == [0]
+    # Asked for by hand, and by the check that mends what a recount does not give, as well.
+    midnight = datetime.combine(day, time(), UTC)
+    assert rollup(world.engine, midnight, midnight + DAY).without_raw == 1
+    checked = check(world.engine)
+    assert (checked.wrong, checked.hours > 24) == ((), True)
+    assert kept(world) == before
+    # Of an hour of that day of which nothing was known, all that came is there: it is counted.
+    arrive(payload(int(midnight.timestamp() * 1000), 7, player="Late"))
+    roll_up_touched(world.engine)
+    late = [row["player"] for row in kept(world)["hourly_rollups"] if row["hour"] == midnight]
+    assert late == ["Late"]
+    # However often it goes and comes.
+    drop(world, day)
+    arrive(deeds["Moya"])
+    roll_up_touched(world.engine)
+    events = rows(world, "select events from hourly_rollups order by hour, player")
+    assert events == [1, 1, 1, 1]
+
+
+def test_a_day_that_still_goes_on_is_counted_when_it_comes_back(world: World) -> None:
+    """Its partition was dropped by mistake and all of it sent again: what came meanwhile counts as well."""
+    begin_ms = now_ms() - 60_000
+    known, more = (
+        [encode(event) for event in chains(30, seed=seed, start_ms=begin_ms)] for seed in (1, 2)
+    )
+    loader = Loader(world.database_url, "test")
+    loader.store(batch_of(known))
+    roll_up_touched(world.engine)
+    # Just after midnight some of it is yesterday's.
+    for day in {datetime.fromtimestamp(ms / 1000, UTC).date() for ms in (begin_ms, now_ms())}:
+        drop_by_hand(world, day)
+    loader.store(batch_of(more))
+    loader.store(batch_of(known))
+    loader.close()
+    assert roll_up_touched(world.engine).without_raw == 0
+    assert rows(world, "select sum(events)::int from hourly_rollups") == [60]
 
 
 def test_a_long_question_is_waited_for_and_holds_up_nobody(

@@ -27,7 +27,7 @@ from jobs.rollup import roll_up_touched, rollup
 from pipeline.event import encode
 from pipeline.settings import SettingsError, libpq_url
 from tests.conftest import World
-from tests.integration.consuming import is_drained, now_ms, until, working
+from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
 from tests.unit.samples import chains
 
 READ = ("game_events", "pipeline_health", "hourly_rollups", "daily_cohorts", "daily_missions")
@@ -125,6 +125,21 @@ def test_a_partition_is_written_through_its_table_alone(world: World) -> None:
         cursor.execute("select ensure_game_events_partitions('2026-01-01', '2026-01-02')")
         cursor.execute("select 'game_events_20260101'::regclass::oid::regclass::text")
         assert cursor.fetchone() == ("game_events_20260101",)
+
+
+def test_a_writer_brings_a_day_back_of_which_rollups_are_kept(world: World) -> None:
+    """Whoever makes the partition may not read those, and they are known to be kept all the same."""
+    day = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=40)
+    with world.engine.begin() as connection:
+        connection.execute(
+            text("insert into hourly_totals values (:hour, 'recharge', 1, 0, 0)"), {"hour": day}
+        )
+    loader = Loader(url_of(world, "infamous_writer"), "test")
+    events = chains(5, start_ms=int(day.timestamp() * 1000))
+    assert loader.store(batch_of([encode(event) for event in events])).rows == 5
+    loader.close()
+    jobs = create_engine(url_of(world, "infamous_jobs"), poolclass=pool.NullPool)
+    assert rollup(jobs, day, day + timedelta(hours=1)).without_raw == 1
 
 
 def test_a_consumer_with_another_role_says_so(world: World) -> None:

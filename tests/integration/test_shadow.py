@@ -394,6 +394,26 @@ def test_rollups_are_made_anew(world: World, owner: Engine) -> None:
     assert rows(world, "select sum(events)::int from hourly_rollups") == [50]
 
 
+def test_a_day_that_was_dropped_and_is_built_anew_is_counted_again(
+    world: World, owner: Engine
+) -> None:
+    """Some of it that came back alone was not; all of it is."""
+    day = today() - 3 * DAY
+    events = of_day(day, 90)
+    begin = datetime.combine(day, time(), UTC)
+    world.source.append(encoded(events))
+    store(world, events)
+    rollup(world.engine, begin, begin + DAY)
+    change(world, f"drop table game_events_{day:%Y%m%d}", "update hourly_rollups set events = 7")
+    store(world, events[:10])
+    assert rollup(world.engine, begin, begin + DAY).without_raw > 0
+    assert rows(world, "select distinct events from hourly_rollups") == [7]
+    built(world, owner, day, day)
+    swap(owner)
+    assert rollup(world.engine, begin, begin + DAY).without_raw == 0
+    assert rows(world, "select sum(events)::int from hourly_rollups") == [90]
+
+
 def test_events_flow_while_days_are_swapped(world: World, owner: Engine) -> None:
     """Stored while it is built, swapped and after: every event is a row, once, and no store fails."""
     day = today()
