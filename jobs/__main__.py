@@ -212,7 +212,7 @@ def _make_room() -> None:
 
 @app.command()
 def schedule() -> None:
-    """Put jobs on RQ's queue when they are due, until stopped; a second one does no harm."""
+    """Put jobs on RQ's queue when they are due, until stopped; a second one stands by."""
     with _house() as house, _queue(house) as connection, _pulse(house) as pulse:
         logger = log.get("scheduler")
         logger.info("Keeping to the schedule", redis=_queue_at(house))

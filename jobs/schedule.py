@@ -1,7 +1,13 @@
 """The schedule: a moment flows in, the tasks that are due at it flow out, and onto the queue. When is pure.
 
-A turn of a task has a name made of the moment it is due at, and the queue takes a name once: two schedulers
-at the same time enqueue each turn once all the same.
+Of several schedulers one schedules, the others stand by: see lease.py. And a turn of a task has a name made
+of the moment it is due at, and the queue takes a name once: where two schedule for an instant, each turn is
+enqueued once all the same.
+
+RQ's own cron is not used: it gives jobs neither a name nor a second try nor our serializer, so two of them
+run everything twice and a worker that unpickles nothing cannot read what they enqueue; it counts from its own
+start, and ends when Redis is away. The lease is in the queue's Redis rather than a lock of Postgres, because
+a scheduler has no way into the database, and jobs that need none go on while it is away.
 """
 
 from __future__ import annotations
@@ -17,8 +23,9 @@ import redis
 from rq.exceptions import DuplicateJobError
 
 from jobs import tasks
+from jobs.lease import Lease
 from jobs.queue import enqueue
-from pipeline import stream
+from pipeline import log, stream
 from pipeline.patience import wait_for
 from pipeline.pulse import Beating, Pulse
 
@@ -84,19 +91,41 @@ def enqueue_due(
 def keep(
     connection: redis.Redis, stop: threading.Event, pulse: Pulse, told: Callable[[str], None]
 ) -> None:
-    """Keep to the schedule until told to stop; raises Stopped when Redis is away at that moment."""
-    watcher = Beating(pulse)
-    while not stop.is_set():
-        now_s = time.time()
-        made = wait_for(
-            "Redis",
-            partial(enqueue_due, connection, now_s),
-            is_temporary=stream.is_temporary,
-            stop=stop,
-            observer=watcher,
-        )
-        for job_id in made:
-            told(job_id)
-        due_s = next_s(now_s)
-        while time.time() < due_s and not stop.wait(_BEAT_S):
+    """Keep to the schedule, or stand by while another does, until told to stop.
+
+    Raises Stopped when Redis is away at that moment.
+    """
+    lease, watcher, logger = Lease(connection), Beating(pulse), log.get("scheduler")
+    due_s, stands_by = 0.0, False
+    try:
+        while not stop.is_set():
+            now_s = time.time()
+            made = wait_for(
+                "Redis",
+                partial(_look, connection, lease, now_s, due_s),
+                is_temporary=stream.is_temporary,
+                stop=stop,
+                observer=watcher,
+            )
+            if (made is None) is not stands_by:
+                stands_by = made is None
+                logger.info(
+                    "Another scheduler is at work; standing by"
+                    if stands_by
+                    else "The other scheduler is gone; taking over"
+                )
+            for job_id in made or ():
+                told(job_id)
+            # Whoever takes over looks at once.
+            due_s = 0.0 if stands_by else next_s(now_s)
             pulse.beat()
+            stop.wait(_BEAT_S)
+    finally:
+        lease.give_back()
+
+
+def _look(connection: redis.Redis, lease: Lease, now_s: float, due_s: float) -> list[str] | None:
+    """Enqueue what is due; None where another does."""
+    if not lease.take():
+        return None
+    return enqueue_due(connection, now_s) if now_s >= due_s else []

@@ -25,7 +25,8 @@ from rq.serializers import JSONSerializer
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from jobs import schedule, tasks
+from jobs import lease, schedule, tasks
+from jobs.lease import Lease
 from jobs.queue import ALLOWED, RETRIES, TIMEOUT_S, AllowedJob, enqueue, queue
 from jobs.schedule import Entry, enqueue_due, keep
 from jobs.worker import worker
@@ -320,6 +321,20 @@ def test_the_scheduler_keeps_time(connection: redis.Redis, monkeypatch: pytest.M
     assert turns[-1] - turns[0] <= 4
 
 
+def test_a_lease_is_one_schedulers_until_it_runs_out(connection: redis.Redis) -> None:
+    """Renewed it stays; who was frozen for too long finds that another has it, and takes nothing away."""
+    first, second = Lease(connection), Lease(connection)
+    for _ in range(2):
+        assert (first.take(), second.take()) == (True, False)
+    assert 0 < connection.pttl(lease.KEY) <= lease.LEASE_S * 1000
+    connection.delete(lease.KEY)
+    assert (second.take(), first.take()) == (True, False)
+    first.give_back()
+    assert not first.take()
+    second.give_back()
+    assert first.take()
+
+
 @contextmanager
 def process(world: World, command: str, tmp_path: Path, **variables: str) -> Iterator[Any]:
     """``python -m jobs work`` or ``schedule``, with a liveness file."""
@@ -368,6 +383,45 @@ def test_the_two_processes_work_together(
     lines = (tmp_path / "work.log").read_text().splitlines()
     assert all(json.loads(line)["event"] for line in lines)
     assert "A job is due" in (tmp_path / "schedule.log").read_text()
+
+
+def test_of_two_schedulers_one_schedules_and_the_other_takes_over(
+    world: World, connection: redis.Redis, tmp_path: Path
+) -> None:
+    """Started at once, they have each turn run once; when the one at work is killed, the other goes on."""
+    homes = [tmp_path / "first", tmp_path / "second"]
+    for home in homes:
+        home.mkdir()
+
+    def said(home: Path, words: str) -> int:
+        return (home / "schedule.log").read_text().count(words)
+
+    with (
+        process(world, "work", tmp_path),
+        process(world, "schedule", homes[0], LOG_LEVEL="debug") as first,
+        process(world, "schedule", homes[1], LOG_LEVEL="debug") as second,
+    ):
+        jobs = queue(connection)
+        until(
+            lambda: jobs.finished_job_registry.count >= len(schedule.SCHEDULE),
+            "the jobs to be done",
+        )
+        until(lambda: any(said(home, "standing by") for home in homes), "the other to stand by")
+        due = [said(home, "A job is due") for home in homes]
+        at_work = due.index(max(due))
+        assert min(due) == 0
+        for job_id in jobs.finished_job_registry.get_job_ids():
+            job = jobs.fetch_job(job_id)
+            assert job is not None
+            assert len(job.results()) == 1
+        (first, second)[at_work].kill()
+        # A turn that the killed one did not come to.
+        turn = f"make_partitions-{schedule.turn(schedule.SCHEDULE[0], time.time())}"
+        AllowedJob.fetch(turn, connection, JSONSerializer).delete()
+        heir = homes[1 - at_work]
+        until(lambda: said(heir, "taking over") == 1, "the other to take over")
+        until(lambda: jobs.fetch_job(turn), "the turn to be enqueued")
+        assert said(heir, "standing by") == 1
 
 
 def test_rq_s_own_worker_can_be_used(world: World, connection: redis.Redis, tmp_path: Path) -> None:
