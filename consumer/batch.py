@@ -10,12 +10,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, cast
 
-from pipeline.entry import MAX_ARRAY_BYTES, Entry, Form, split
+from pipeline.entry import MAX_ARRAY_BYTES, Entry, Form, unpacked
 from pipeline.event import Event, Reason, Refused, Window, decode_all
-
-_FOREIGN: Final = Refused(
-    Reason.NOT_AN_EVENT_ENTRY, "the entry has other fields than the one named event, or events"
-)
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,9 @@ class Batch:
         self.ids += [entry.id for entry in entries]
         self.size_bytes += sum([len(entry.payload) for entry in entries])
         if any(entry.form is not Form.EVENT for entry in entries):
-            entries = self._unpacked(entries)
+            entries, none = unpacked(entries)
+            for entry, why in none:
+                self._refuse(entry, why)
         answers = decode_all([entry.payload for entry in entries], window, self.drift)
         done = 0
         # Few are refused: all between two of them are taken at once.
@@ -108,21 +106,6 @@ class Batch:
     def _accept(self, entries: Sequence[Entry], events: Sequence[Event | Refused]) -> None:
         self.events += cast("Sequence[Event]", events)
         self.sources += entries
-
-    def _unpacked(self, entries: Sequence[Entry]) -> list[Entry]:
-        """One for each event that the entries carry; those that carry none are refused."""
-        unpacked: list[Entry] = []
-        for entry in entries:
-            if entry.form is Form.EVENT:
-                unpacked.append(entry)
-            elif entry.form is Form.FOREIGN:
-                self._refuse(entry, _FOREIGN)
-            else:
-                try:
-                    unpacked += [Entry(entry.id, payload) for payload in split(entry.payload)]
-                except Refused as refused:
-                    self._refuse(entry, refused)
-        return unpacked
 
     def _refuse(self, entry: Entry, refused: Refused) -> None:
         self.refused_at.append(self.taken)

@@ -29,17 +29,14 @@ from jobs.parquet import RefusedRow
 from jobs.progress import Progress, untold
 from jobs.storage import Gone, Storage
 from pipeline import failpoint, log
-from pipeline.entry import Entry, Form, split
-from pipeline.event import Event, Reason, Refused, Window, datetime_of, decode_all
+from pipeline.entry import Entry, unpacked
+from pipeline.event import Event, Refused, Window, datetime_of, decode_all
 from pipeline.stream import GroupLost, Stream
 from pipeline.tombstone import player_in
 
 # A batch is full with about so many events, or bytes of them: there is room for it in 300 MB.
 MAX_EVENTS: Final = 100_000
 MAX_BYTES: Final = 32 * 1024 * 1024
-_NOT_OURS: Final = Refused(
-    Reason.NOT_AN_EVENT_ENTRY, "the entry has other fields than the one named event, or events"
-)
 
 
 @dataclass(frozen=True)
@@ -149,23 +146,15 @@ class _Batch:
         """Add a page of entries."""
         self.entry_ids += [entry.id.decode() for entry in page]
         self.size_bytes += sum(len(entry.payload) for entry in page)
-        unpacked: list[Entry] = []
-        for entry in page:
-            if entry.form is Form.EVENT:
-                unpacked.append(entry)
-            elif entry.form is Form.FOREIGN:
-                self._refuse(entry, _NOT_OURS, is_forgotten)
-            else:
-                try:
-                    unpacked += [Entry(entry.id, payload) for payload in split(entry.payload)]
-                except Refused as refused:
-                    self._refuse(entry, refused, is_forgotten)
-        answers = decode_all([entry.payload for entry in unpacked], window)
+        carried, none = unpacked(page)
+        for entry, why in none:
+            self._refuse(entry, why, is_forgotten)
+        answers = decode_all([entry.payload for entry in carried], window)
         players = {answer.player for answer in answers if not isinstance(answer, Refused)}
         dropped = {player for player in players if is_forgotten(player)}
         events: list[Event] = []
         entry_ids: list[str] = []
-        for entry, answer in zip(unpacked, answers, strict=True):
+        for entry, answer in zip(carried, answers, strict=True):
             if isinstance(answer, Refused):
                 self._refuse(entry, answer, is_forgotten)
             elif answer.player in dropped:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.entry import Form, split
+from pipeline.entry import Entry, Form, payloads_of
 from pipeline.event import Event, Reason, Refused, Window, decode_all
 
 
@@ -30,10 +30,8 @@ class Verdict:
 
 def verdict(form: Form, raw: bytes, window: Window) -> Verdict:
     """Judge the value of an entry. Of an array, each event must be one."""
-    if form is Form.FOREIGN:
-        return Verdict(0, Reason.NOT_AN_EVENT_ENTRY, "these are all fields of a foreign entry")
     try:
-        return _of_all(decode_all([raw] if form is Form.EVENT else split(raw), window))
+        return _of_all(decode_all(payloads_of(Entry(b"", raw, form)), window))
     except Refused as refused:
         return Verdict(0, refused.reason, refused.detail)
 

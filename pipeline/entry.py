@@ -47,6 +47,37 @@ _LENIENT: Final = json.JSONDecoder(strict=False, parse_int=len, parse_float=len,
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
+def payloads_of(entry: Entry) -> list[bytes]:
+    """What an entry carries, each event still as bytes, whether it is one or not. Raises Refused where the
+    entry is another program's, or an array that cannot be taken apart.
+    """
+    if entry.form is Form.EVENT:
+        return [entry.payload]
+    if entry.form is Form.EVENTS:
+        return split(entry.payload)
+    raise Refused(
+        Reason.NOT_AN_EVENT_ENTRY, "the entry has other fields than the one named event, or events"
+    )
+
+
+def unpacked(entries: Iterable[Entry]) -> tuple[list[Entry], list[tuple[Entry, Refused]]]:
+    """The same of many: an entry for each event, under the id of the one that brought it; and those that
+    carry none, with why.
+    """
+    found: list[Entry] = []
+    refused: list[tuple[Entry, Refused]] = []
+    for entry in entries:
+        if entry.form is Form.EVENT:  # nearly always: no list is made for it
+            found.append(entry)
+            continue
+        try:
+            found += [Entry(entry.id, payload) for payload in payloads_of(entry)]
+        except Refused as why:
+            # It is kept, and with it would be all that was looked at on the way.
+            refused.append((entry, why.with_traceback(None)))
+    return found, refused
+
+
 def split(array: bytes) -> list[bytes]:
     """The elements of an array, each to the byte as it stood there. Raises Refused.
 

@@ -17,7 +17,9 @@ from pipeline.entry import (
     Form,
     array_of,
     packed_up,
+    payloads_of,
     split,
+    unpacked,
 )
 from pipeline.event import MAX_EVENT_BYTES, Reason, Refused
 from tests.unit.samples import WINDOW, payload
@@ -289,3 +291,27 @@ def test_a_page_of_arrays_is_looked_at_by_the_handful() -> None:
     assert list(handfuls([])) == [[]]
     # One among many costs the others nothing.
     assert list(handfuls([*alone, *arrays[:1], *alone])) == [[*alone, *arrays[:1], *alone]]
+
+
+def test_entries_are_taken_apart_in_one_place() -> None:
+    """An event each, in their order, under the id of what brought it; what carries none is told apart."""
+    entries = [
+        Entry(b"1-0", b"no JSON"),
+        Entry(b"2-0", b'["event", "x"]', Form.FOREIGN),
+        Entry(b"3-0", b"[1, 2]", Form.EVENTS),
+        Entry(b"4-0", b"[", Form.EVENTS),
+        Entry(b"5-0", GOOD),
+    ]
+    found, refused = unpacked(entries)
+    assert found == [
+        entries[0],
+        Entry(b"3-0", b"1"),
+        Entry(b"3-0", b"2"),
+        entries[4],
+    ]
+    assert [(entry, why.reason) for entry, why in refused] == [
+        (entries[1], Reason.NOT_AN_EVENT_ENTRY),
+        (entries[3], Reason.BAD_ARRAY),
+    ]
+    assert all(why.__traceback__ is None for _, why in refused)
+    assert payloads_of(entries[2]) == [b"1", b"2"]
