@@ -106,10 +106,15 @@ def replayed(done: replays.Replayed) -> str:
             (done.foreign, "foreign entries"),
             (done.refused, "that are no events"),
             (done.too_old, "events older than RETENTION_DAYS"),
+            (done.repeated, "that this run had sent before"),
         )
         if count
     ]
     left = f"; left out: {', '.join(left_out)}" if left_out else ""
+    if done.unchecked:
+        left += (
+            f"; the last {done.unchecked:,} were too many to be remembered, and may have gone twice"
+        )
     return (
         f"Sent {done.entries:,} entries again, with {done.events:,} events in them{left}"
         f"{ending(is_complete=done.is_complete)}"

@@ -1,7 +1,9 @@
 """Replay: what was sent in a span of the past flows in, the same events flow onto the stream once more.
 
 They come through the same door as live events, so what is stored already is dropped by the primary key,
-and what is missing is stored. Broken off anywhere, a replay may simply be run again.
+and what is missing is stored. Broken off anywhere, a replay may simply be run again. What the stream holds
+more than once, as it does after a replay, a run sends once: the stream grows by what there is to send, and
+never by what was sent again before.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import redis
 
 from jobs.backpressure import PATIENCE_S, wait_for_room
 from jobs.progress import Progress, untold
+from jobs.seen import Seen
 from jobs.sift import EVERYTHING, Chosen, Sifted, packed, sifted
 from pipeline import failpoint
 from pipeline.event import Event, Window
@@ -31,6 +34,8 @@ _MOST_UNREAD_EVENTS: Final = 20_000
 # What is that near to the end of its retention may be past it before a consumer reads it.
 _EDGE_MS: Final = 10 * 60 * 1000
 _ALL_TIMES: Final = Window(0, 2**63)
+# So many events of a run are remembered, in 200 MB. What comes after them is sent as often as it is found.
+MOST_KNOWN: Final = 10_000_000
 
 
 class BrokenOff(Exception):
@@ -51,6 +56,10 @@ class Replayed:
     too_old: int = 0
     # What is no event, left out where some player's or some kind of events were asked for.
     refused: int = 0
+    # What was found again after it was sent, and left out.
+    repeated: int = 0
+    # What was sent when no more could be remembered: some of it perhaps more than once.
+    unchecked: int = 0
 
 
 def replay(
@@ -64,20 +73,24 @@ def replay(
     stop: threading.Event | None = None,
     most_unread: int = MOST_UNREAD,
     patience_s: float = PATIENCE_S,
+    most_known: int = MOST_KNOWN,
     tell: Progress = untold,
 ) -> Replayed:
-    """Append again what was added in a span of Unix milliseconds, both ends included.
+    """Append again what was added in a span of Unix milliseconds, both ends included, each event once.
 
-    Ends at the last entry that is there when it begins. Before each chunk it waits until at most
-    ``most_unread`` entries are unread; raises NobodyReads when that takes longer than ``patience_s``.
+    Ends at the last entry that is there when it begins. What was sent is remembered, up to ``most_known``
+    events, and not sent again when another entry of the span holds it. Before each chunk it waits until at
+    most ``most_unread`` entries are unread; raises NobodyReads when that takes longer than ``patience_s``.
     Events older than ``retention_days`` are left out; None: none is too old. ``tell`` is told entries.
     Raises BrokenOff when Redis fails on the way.
     """
+    seen = Seen(most_known)
     pages = (
-        sifted(entries, chosen, _window(retention_days))
+        sifted(entries, chosen, _window(retention_days), seen.is_new)
         for entries in source.walk(from_ms=from_ms, to_ms=to_ms, count=chunk)
     )
-    return _replay(source, pages, stop, most_unread, patience_s, tell, None)
+    done = _replay(source, pages, stop, most_unread, patience_s, tell, None)
+    return replace(done, unchecked=seen.unchecked)
 
 
 def replay_events(
@@ -158,4 +171,5 @@ def _sum(done: Replayed, page: Sifted) -> Replayed:
         events=done.events + page.events,
         too_old=done.too_old + page.too_old,
         refused=done.refused + page.refused,
+        repeated=done.repeated + page.repeated,
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from pipeline.entry import Entry, Form, array_of, packed_up, split
+from pipeline.entry import Entry, Form, array_of, packed_up, payloads_of
 from pipeline.event import (
     MAX_EVENT_BYTES,
     Event,
@@ -21,6 +22,7 @@ from pipeline.event import (
 
 # Of events that were taken out of the archive: as many as our own producer puts into an entry.
 EVENTS_AN_ENTRY: Final = 100
+_DIGEST_BYTES: Final = 16
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,30 @@ class Sifted:
     too_old: int = 0
     # What is no event, and so is of no player and no action that was asked for.
     refused: int = 0
+    # What was let through before: earlier replays, and senders that were not sure, sent it more than once.
+    repeated: int = 0
 
 
-def sifted(entries: Iterable[Entry], chosen: Chosen, window: Window) -> Sifted:
+def all_new(_digest: bytes) -> bool:
+    """Nothing was let through before."""
+    return True
+
+
+def sifted(
+    entries: Iterable[Entry],
+    chosen: Chosen,
+    window: Window,
+    is_new: Callable[[bytes], bool] = all_new,
+) -> Sifted:
     """What of some entries to send again, each event in its own bytes, an array as one of what is left.
 
-    Where everything is asked for, what is no event goes along, to be judged anew.
+    Where everything is asked for, what is no event goes along, to be judged anew. ``is_new`` is asked with
+    the digest of whatever would go, and says whether that is the first time. An event's is that of what it
+    means: one that came back from the archive, spelled out in another way, is the same. Two under one id that
+    differ in anything else both go: which of them is stored, the database says.
     """
     out: list[tuple[Form, bytes]] = []
-    events = foreign = too_old = refused = 0
+    events = foreign = too_old = refused = repeated = 0
     for entry in entries:
         if entry.form is Form.FOREIGN:
             foreign += 1
@@ -73,26 +90,41 @@ def sifted(entries: Iterable[Entry], chosen: Chosen, window: Window) -> Sifted:
         kept: list[bytes] = []
         for payload, answer in zip(payloads, answers, strict=True):
             if isinstance(answer, Event):
-                if chosen.wants(answer):
+                if not chosen.wants(answer):
+                    continue
+                if is_new(_digest(_meaning(answer))):
                     kept.append(payload)
                     events += 1
+                else:
+                    repeated += 1
             elif answer.reason is Reason.TOO_OLD:
                 too_old += 1
-            elif chosen.is_all:
+            elif not chosen.is_all:
+                refused += 1
+            elif is_new(_digest(answer.reason.encode(), payload)):
                 kept.append(payload)
             else:
-                refused += 1
+                repeated += 1
         if len(kept) == len(payloads):
             out.append((entry.form, entry.payload))
         elif kept:
             out.append((entry.form, array_of(kept)))
-    return Sifted(out, events, foreign, too_old, refused)
+    return Sifted(out, events, foreign, too_old, refused, repeated)
+
+
+def _meaning(event: Event) -> bytes:
+    """The same bytes for the same event. Its time stands in its id, however else it was written down."""
+    return msgspec.json.encode(msgspec.structs.replace(event, ts=None))
+
+
+def _digest(*parts: bytes) -> bytes:
+    return hashlib.blake2b(b"\0".join(parts), digest_size=_DIGEST_BYTES).digest()
 
 
 def _looked_at(entry: Entry, window: Window) -> tuple[list[bytes], list[Event | Refused]]:
     """What an entry carries; an array that cannot be taken apart is one thing that is no event."""
     try:
-        payloads = [entry.payload] if entry.form is Form.EVENT else split(entry.payload)
+        payloads = payloads_of(entry)
     except Refused as refused:
         return [entry.payload], [refused]
     return payloads, decode_all(payloads, window)

@@ -20,6 +20,7 @@ from sqlalchemy import create_engine, pool, text
 from consumer.load import Loader
 from jobs import missions, sessions
 from jobs import rollup as rollups
+from jobs.__main__ import replayed
 from jobs.backpressure import NobodyReads
 from jobs.release import Released, release
 from jobs.replay import BrokenOff, Replayed, replay, replay_events
@@ -92,14 +93,16 @@ def settle(world: World) -> None:
 
 
 def test_a_replay_over_live_events_adds_no_row(world: World) -> None:
-    """The same payloads again, while the consumer runs: each is sent once more and stored once."""
+    """Again and again, while the consumer runs: each event is sent once a run, and stored once."""
     world.source.append(encoded(recent(200)))
     with working(world):
         until(lambda: is_drained(world), "the events to be stored")
-        for times in (2, 4):  # the second run replays what the first one added, too
+        for times in (1, 2, 3):  # the later runs find what those before them added
             done = replay(world.source, 0, now_ms(), chunk=30, most_unread=0)
-            assert done == Replayed(100 * times, 0, is_complete=True, events=100 * times)
-            assert added(world) == 200 * times
+            assert done == Replayed(
+                200, 0, is_complete=True, events=200, repeated=200 * (times - 1)
+            )
+            assert added(world) == 200 * (times + 1)
             until(lambda: is_drained(world), "the replay to be stored")
     assert world.count("game_events") == 200
     assert world.count("quarantined_events") == 0
@@ -144,7 +147,7 @@ def test_a_replay_of_no_stream_is_no_error(world: World) -> None:
 def test_a_replay_does_not_pile_up_what_nobody_reads(world: World) -> None:
     """Live events come first: with consumers away it stops at the bound, and says what to do."""
     world.source.ensure_group()
-    world.source.append([b"x"] * 30)
+    world.source.append([b"%d" % number for number in range(30)])
     with pytest.raises(NobodyReads, match=r"^40 entries .*start consumers") as caught:
         replay(world.source, 0, now_ms(), chunk=10, most_unread=39, patience_s=0.2)
     assert str(caught.value).endswith(".")
@@ -169,7 +172,7 @@ def test_a_replay_goes_on_when_the_backlog_is_read(world: World) -> None:
 
 def test_a_replay_stops_when_asked(world: World) -> None:
     """A request to stop ends the wait for room, and the answer says that it is not all."""
-    world.source.append([b"x"] * 30)
+    world.source.append([b"%d" % number for number in range(30)])
     stop = threading.Event()
     timer = threading.Timer(0.1, stop.set)
     timer.start()
@@ -189,9 +192,10 @@ def test_a_replay_killed_in_the_middle_is_run_again(world: World, job: Job) -> N
     assert 1200 < begun < 2400
     again = job("replay", "--since", "3600", "--json")
     told = json.loads(again.stdout)
-    assert (told["entries"], told["events"], told["is_complete"]) == (begun, begun, True)
+    assert (told["entries"], told["events"], told["is_complete"]) == (1200, 1200, True)
+    assert told["repeated"] == begun - 1200
     settle(world)
-    assert added(world) == 2 * begun
+    assert added(world) == begun + 1200
     assert world.count("game_events") == 1200
     assert world.count("quarantined_events") == 0
 
@@ -223,6 +227,24 @@ def test_what_retention_would_refuse_is_not_sent_again(world: World) -> None:
     assert (done.entries, done.events, done.too_old) == (1, 20, 25)
     done = replay_events(world.source, [old, new], retention_days=1)
     assert (done.entries, done.events, done.too_old) == (1, 20, 20)
+
+
+def test_a_replay_knows_what_came_back_from_the_archive(world: World) -> None:
+    """Spelled out anew and in arrays, it is the same event, and goes once; more than can be remembered is
+    told."""
+    events = recent(300)
+    world.source.append(encoded(events))
+    settle(world)
+    replay_events(world.source, [events])
+    settle(world)
+    done = replay(world.source, 0, now_ms())
+    assert (done.events, done.repeated, done.unchecked) == (300, 300, 0)
+    settle(world)
+    bounded = replay(world.source, 0, now_ms(), most_known=200)
+    assert (bounded.events, bounded.repeated, bounded.unchecked) == (500, 400, 300)
+    assert "the last 300 were too many" in replayed(bounded)
+    settle(world)
+    assert (world.count("game_events"), world.count("quarantined_events")) == (300, 0)
 
 
 def test_a_replay_of_events_from_elsewhere(world: World) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 
+from jobs.seen import Seen
 from jobs.sift import EVENTS_AN_ENTRY, EVERYTHING, Chosen, Sifted, packed, sifted
 from pipeline.entry import MAX_ARRAY_BYTES, MAX_ARRAY_EVENTS, Entry, Form, array_of, split
 from pipeline.event import MAX_EVENT_BYTES, Event, Window, decode, encode
@@ -57,6 +59,51 @@ def test_a_player_and_an_action_narrow_it_down() -> None:
     none = sifted(entries, Chosen(player="Cole MacGrath", action="recharge"), WINDOW)
     assert none == Sifted([], refused=3)
     assert sifted(entries, Chosen(action="kill_enemy"), WINDOW).events == 4
+
+
+def test_what_was_let_through_before_is_left_out() -> None:
+    """Alone, in an array, spelled out in another way, or no event at all; what is another event goes."""
+    seen = Seen(100)
+    other = payload(ts=None, details={"enemy": "Reaper"})
+    archived = encode(decode(GOOD, WINDOW))
+    in_rome = payload(ts="2025-11-24T17:00:00.123+01:00")
+    assert len({GOOD, archived, in_rome}) == 3
+    array = Entry(b"7-0", array_of([GOOD, OTHERS, b"1"]), Form.EVENTS)
+    broken = Entry(b"8-0", b"[", Form.EVENTS)
+    first = sifted([*of(GOOD, BAD, b"["), array, broken], EVERYTHING, WINDOW, seen.is_new)
+    assert first.entries[3:] == [(Form.EVENTS, array_of([OTHERS, b"1"])), (Form.EVENTS, b"[")]
+    assert (first.events, first.repeated) == (2, 1)
+    again = [*of(archived, in_rome, BAD, b"1", other), array, broken]
+    second = sifted(again, EVERYTHING, WINDOW, seen.is_new)
+    assert second == Sifted([(Form.EVENT, other)], events=1, repeated=8)
+    assert seen.unchecked == 0
+
+
+def test_what_is_not_asked_for_is_not_remembered() -> None:
+    """Of a narrow replay, only what goes counts against the bound."""
+    seen = Seen(100)
+    chosen = Chosen(player="Cole MacGrath")
+    sifted([*of(GOOD, OTHERS, OTHERS, OLD, BAD)], chosen, WINDOW, seen.is_new)
+    assert seen.remembered == 1
+
+
+def test_past_its_bound_nothing_is_remembered() -> None:
+    """What was remembered before still is; what comes later goes each time, and is counted."""
+    seen = Seen(2)
+    one, two, three = (bytes([number] * 16) for number in range(3))
+    assert [seen.is_new(digest) for digest in (one, two, one, three, three, two)] == [
+        *(True, True, False, True, True, False)
+    ]
+    assert (seen.remembered, seen.unchecked) == (2, 2)
+
+
+def test_many_are_told_apart() -> None:
+    """A hundred thousand at random: each is new once, whatever shelf it stands on."""
+    rng = random.Random(1)
+    digests = [rng.randbytes(16) for _ in range(100_000)]
+    seen = Seen(10**9)
+    assert all(seen.is_new(digest) for digest in digests)
+    assert not any(seen.is_new(digest) for digest in digests)
 
 
 def test_events_are_packed_in_their_order() -> None:
