@@ -173,6 +173,13 @@ def audit_json(result: Audit) -> dict[str, Any]:
     }
 
 
+# Of what nobody can tell whose it is.
+_UNSURE: Final = (
+    "refused entries that cannot be read, or name the player within longer text, and may be theirs: they"
+    " stay, so look at them (`infamous quarantine list`)"
+)
+
+
 def traces(there: Traces) -> str:
     """What there is of a player, a line a place."""
     lines = [
@@ -187,6 +194,8 @@ def traces(there: Traces) -> str:
         lines.append(f"{there.archived:>10,}  rows of the archive")
     if there.has_game:
         lines.append(f"{1:>10,}  game that our producer goes on with")
+    if there.unsure:
+        lines.append(f"{there.unsure:>10,}  {_UNSURE}")
     return "\n".join(lines)
 
 
@@ -204,6 +213,8 @@ def forgotten(done: Forgotten, left: Traces, backup_days: int | None) -> str:
         lines += ["This came while it ran; run it again, once nobody sends more:", traces(left)]
     else:
         lines.append("Nothing is left; what comes of this player from now on is dropped.")
+    if left.unsure:
+        lines.append(f"Left are {left.unsure:,} {_UNSURE}.")
     lines += ["Not reached from here:"] + [f"  {one}" for one in out_of_reach(backup_days)]
     return "\n".join(lines)
 

@@ -5,7 +5,7 @@ Of what was refused, what is theirs goes in either case: nobody could tell what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -63,12 +63,21 @@ def count(storage: Storage, names: Sequence[str]) -> int:
     return found
 
 
+def unsure(storage: Storage, name: Name) -> Iterator[bytes]:
+    """Of what was refused, the bytes that stay and may be theirs all the same. Raises as ``count`` does."""
+    for file in (file for batch in archive.manifests(storage) for file in batch.files):
+        if file.kind == "refused":
+            for form, payload in parquet.refused_rows(archive.table_of(storage, file)):
+                yield from name.look_at(_entry(form, payload)).unsure
+
+
+def _entry(form: str, payload: bytes) -> Entry:
+    return Entry(b"", payload, _FORMS.get(form, Form.FOREIGN))
+
+
 def _are_theirs(table: Any, names: Sequence[str]) -> list[bool]:
     wanted = [Name(name) for name in names]
     return [
-        any(
-            name.without(Entry(b"", payload, _FORMS.get(form, Form.FOREIGN))) is not Kept.ALL
-            for name in wanted
-        )
+        any(name.without(_entry(form, payload)) is not Kept.ALL for name in wanted)
         for form, payload in parquet.refused_rows(table)
     ]

@@ -7,10 +7,11 @@ place. Broken off anywhere, it is simply run again: what is gone already is not 
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from types import ModuleType
@@ -20,9 +21,10 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from jobs import days, rollup, tombstones
-from jobs.mentions import Kept, Name
+from jobs.mentions import Kept, Looked, Name
 from jobs.progress import Progress, untold
 from jobs.quarantine import Held
+from jobs.seen import Seen
 from jobs.storage import Storage
 from jobs.tombstones import StillWriting
 from pipeline import failpoint, lock, partitions, tables
@@ -40,6 +42,8 @@ _LOCK_TIMEOUT: Final = "2s"
 # ... and again for so long.
 _LOCK_PATIENCE_S: Final = 60.0
 _CHUNK: Final = 200
+# Of what may be theirs, so much is counted once though it is in several places.
+_MOST_UNSURE: Final = 1_000_000
 _FOR_EVER_MS: Final = 2**63
 
 # Tables of which rows are one player's; what sums up all players is made anew from them.
@@ -124,11 +128,13 @@ class Traces:
     archived: int = 0
     # Whether our producer keeps their game.
     has_game: bool = False
+    # What was refused, each once wherever it is, and nobody can tell whether it is theirs: it stays.
+    unsure: int = 0
 
     @property
     def is_none(self) -> bool:
-        """Whether there is nothing."""
-        return not any(asdict(self).values())
+        """Whether there is nothing that is theirs for sure."""
+        return not any(count for place, count in asdict(self).items() if place != "unsure")
 
 
 @dataclass(frozen=True)
@@ -146,16 +152,33 @@ class Forgotten:
 
 def look(engine: Engine, source: Stream, player: str, *, storage: Storage | None = None) -> Traces:
     """What a run would remove, or give another name. Changes nothing. ``storage``: where the archive is."""
-    name = Name(player)
+    name, unsure = Name(player), Seen(_MOST_UNSURE)
+    entries = quarantined = 0
+
+    def note(payloads: Iterable[bytes]) -> None:
+        for payload in payloads:
+            unsure.is_new(hashlib.sha256(payload).digest())
+
+    for page in source.walk(from_ms=0, to_ms=_FOR_EVER_MS):
+        for looked in map(name.look_at, page):
+            entries += looked.kept is not Kept.ALL
+            note(looked.unsure)
+    for chunk in _refused(engine, name):
+        for key, looked in chunk.items():
+            quarantined += looked.kept is not Kept.ALL
+            if looked.unsure:
+                unsure.is_new(key)
+    note(() if storage is None else _erasure().unsure(storage, name))
     with engine.connect() as connection:
         return Traces(
             events=connection.execute(COUNT_EVENTS, {"player": player}).scalar_one(),
             beside=sum(_count(connection, table, player) for table in _beside(connection)),
-            quarantined=sum(len(keys) for keys in _refused(engine, name)),
+            quarantined=quarantined,
             rollups=sum(_count(connection, table, player) for table in _ROLLUPS),
-            entries=sum(1 for _ in _theirs(source, name)),
+            entries=entries,
             archived=0 if storage is None else _erasure().count(storage, [player]),
             has_game=source.knows_player(player),
+            unsure=unsure.remembered + unsure.unchecked,
         )
 
 
@@ -195,7 +218,8 @@ def forget(
     with engine.connect() as connection:
         events, beside, rollups = _clear_tables(connection, names, pseudonym)
     quarantined = 0
-    for keys in _refused(engine, name):
+    for chunk in _refused(engine, name):
+        keys = [key for key, looked in chunk.items() if looked.kept is not Kept.ALL]
         with engine.begin() as connection:
             quarantined += connection.execute(DROP_REFUSED, {"keys": keys}).rowcount
     rollup.roll_up_touched(engine, stop=stop)
@@ -330,8 +354,8 @@ def _count(connection: Connection, table: str, player: str) -> int:
     return count
 
 
-def _refused(engine: Engine, name: Name) -> Iterator[list[bytes]]:
-    """Keys of refused entries that are theirs, some at a time."""
+def _refused(engine: Engine, name: Name) -> Iterator[dict[bytes, Looked]]:
+    """What is in the quarantine by key, some at a time, and what would stay of each."""
     after = b""
     while True:
         with engine.begin() as connection:
@@ -339,10 +363,5 @@ def _refused(engine: Engine, name: Name) -> Iterator[list[bytes]]:
         if not rows:
             return
         after = bytes(rows[-1].sha256)
-        keys = [bytes(row.sha256) for row in rows if _is_theirs(name, bytes(row.raw), row.reason)]
-        if keys:
-            yield keys
-
-
-def _is_theirs(name: Name, raw: bytes, reason: str) -> bool:
-    return name.without(Entry(b"", raw, Held(b"", raw, reason).form)) is not Kept.ALL
+        held = [Held(bytes(row.sha256), bytes(row.raw), row.reason) for row in rows]
+        yield {one.key: name.look_at(Entry(b"", one.raw, one.form)) for one in held}

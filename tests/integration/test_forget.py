@@ -493,6 +493,32 @@ def test_a_day_that_was_detached_is_cleared_too(world: World) -> None:
     assert not rows(world, f"select from {name} where player = :gone", gone=gone)
 
 
+def test_what_nobody_can_tell_whose_it_is_stays_and_is_told(
+    world: World, infamous: Command, tmp_path: Path
+) -> None:
+    """Erased is what names them, however it is spelled; not what a longer name holds; the rest is counted."""
+    storage = Storage(str(tmp_path / "archive"))
+    theirs = [b'{"player": "\\u0043ole", "cut', b'{"player": "Cole", "xp_delta": NaN']
+    others = [b'{"player": "Coleman", "cut', payload(now_ms(), 3, player="Nicole", rank="Boss")]
+    doubtful = [b'{"player": "Cole MacGrath", "cut', b"\xff\xfe\0"]
+    world.source.append([*theirs, *others, *doubtful])
+    with working(world):
+        until(lambda: is_drained(world), "all to be refused")
+        archived(world, storage)
+        there = look(world.engine, world.source, "Cole", storage=storage)
+        assert there == Traces(quarantined=2, entries=2, archived=2, unsure=2)
+        planned = infamous("forget", "Cole", "--dry-run", ARCHIVE_URL=storage.url)
+        assert "         2  refused entries that cannot be read" in planned.stdout
+        done = infamous("forget", "Cole", ARCHIVE_URL=storage.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Nothing is left" in done.stdout
+    assert "Left are 2 refused entries that cannot be read" in done.stdout
+    left = look(world.engine, world.source, "Cole", storage=storage)
+    assert left == Traces(unsure=2)
+    kept = {bytes(row["raw"]) for row in rows(world, "select raw from quarantined_events")}
+    assert kept == {*others, *doubtful} == {*world.payloads()}
+
+
 def test_tombstones_stand_in_the_order_of_their_numbers(world: World) -> None:
     """A consumer looks who is forgotten when the highest number has changed, and a lower one that is seen
     later would never be looked for."""
