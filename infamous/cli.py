@@ -45,6 +45,9 @@ from pipeline.settings import SettingsError
 from producer import history
 from producer.outbox import BadState
 
+# What the server ends one of two with that wait for each other.
+_DEADLOCK = "40P01"
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -102,6 +105,8 @@ def main() -> None:
             end(f"DATABASE_URL cannot be used: {first_line(error.orig)}.", code=2)
         end(f"The tables cannot be used ({first_line(error.orig)}): run `infamous migrate`.")
     except DBAPIError as error:
+        if getattr(error.orig, "pgcode", None) == _DEADLOCK:
+            end("Another session was changing the same tables: run it again.")
         end(f"Postgres cannot be used: {first_line(error.orig)}.")
     except redis.exceptions.OutOfMemoryError:
         end("Redis is full: start consumers, or more of them, let them drain it, and run it again.")

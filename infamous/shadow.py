@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import chain
 from typing import Final
 
 import psycopg2
@@ -173,7 +174,8 @@ def build(
     """Store what these pages of entries hold of whole UTC days, both ends included, in the shadow.
 
     Broken off, or repeated on the shadow that is there, it adds what is missing; ``is_fresh`` drops that one
-    first. Raises ShadowError, NotTheOwner.
+    first. Nothing is made or dropped before the first page is in hand, since an archive that is damaged gives
+    none: what ``entries`` raises leaves all as it was. Raises ShadowError, NotTheOwner.
     """
     _require_days(first_day, last_day, retention_days)
     with engine.connect() as connection:
@@ -181,12 +183,16 @@ def build(
     days = [first_day + timedelta(days=n) for n in range((last_day - first_day).days + 1)]
     url = _url(engine, owner)
     with alone(engine), _opened(url) as inside:
+        pages = iter(entries)
+        first_page = next(pages, ())
         if is_fresh:
             with inside.connect() as connection:
                 drop_schema(connection, SCHEMA)
         _make(engine, inside, days)
         with closing(Loader(url, "shadow")) as loader:
-            done = _fill(loader, entries, Built(first_day, last_day, 0, 0, 0), tell, stop)
+            done = _fill(
+                loader, chain([first_page], pages), Built(first_day, last_day, 0, 0, 0), tell, stop
+            )
         if done.is_complete:
             with inside.begin() as connection:
                 connection.execute(FINISH)

@@ -14,7 +14,7 @@ import msgspec
 
 from jobs import manifest as names
 from jobs import parquet
-from jobs.manifest import Damaged, File, Manifest
+from jobs.manifest import Changed, Damaged, File, Manifest
 from jobs.progress import Progress, untold
 from jobs.storage import Gone, Storage
 from pipeline import failpoint
@@ -132,10 +132,14 @@ def _lost(path: str, files: int) -> str:
 
 
 def contents(storage: Storage, file: File) -> bytes:
-    """The bytes of a file, as they were written. Raises Damaged, StorageError."""
+    """The bytes of a file, as they were written. Raises Damaged, Changed, StorageError."""
     try:
         data = storage.get(file.path)
     except Gone:
+        if not _is_named(storage, file):
+            raise Changed(
+                "The archive was changed while it was read, by whoever forgets a player: run it again."
+            ) from None
         raise Damaged(
             f"File {file.path} of the archive is gone: bring it back from a backup."
         ) from None
@@ -145,6 +149,14 @@ def contents(storage: Storage, file: File) -> bytes:
             " back as it was, from a backup."
         )
     return data
+
+
+def _is_named(storage: Storage, file: File) -> bool:
+    """Whether the manifest of its batch, as it stands now, names a file; one that is gone cannot say."""
+    try:
+        return file in manifest(storage, names.path(PARTITION, names.batch_of(file.path))).files
+    except Gone:
+        return True
 
 
 def read(

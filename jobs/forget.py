@@ -8,17 +8,20 @@ place. Broken off anywhere, it is simply run again: what is gone already is not 
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from types import ModuleType
 from typing import Final
 
+from psycopg2.errors import InvalidSchemaName, UndefinedTable
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from jobs import days, rollup, tombstones
 from jobs.mentions import Kept, Looked, Name
@@ -109,6 +112,10 @@ where beside.relkind in ('r', 'p') and not beside.relispartition
           and beside.relname ~ '{partitions.NAME}')
 order by 1
 """)  # noqa: S608  # the pattern is ours
+# How the server calls one of them that is not there any more.
+_OF_DAYS: Final = re.compile(
+    rf'"({tables.SHADOW_SCHEMA}|{tables.BEFORE_SCHEMA}|[^"]*game_events_\d{{8}})[".]'
+)
 COUNT_EVENTS: Final = text("select count(*) from game_events where player = :player")
 
 
@@ -151,7 +158,15 @@ class Forgotten:
 
 
 def look(engine: Engine, source: Stream, player: str, *, storage: Storage | None = None) -> Traces:
-    """What a run would remove, or give another name. Changes nothing. ``storage``: where the archive is."""
+    """What a run would remove, or give another name. Changes nothing. ``storage``: where the archive is.
+
+    Raises StillWriting, and what the archive raises.
+    """
+    with _run_again_where_tables_went():
+        return _look(engine, source, player, storage)
+
+
+def _look(engine: Engine, source: Stream, player: str, storage: Storage | None) -> Traces:
     name, unsure = Name(player), Seen(_MOST_UNSURE)
     entries = quarantined = 0
 
@@ -206,7 +221,8 @@ def forget(
     # Where a run that renamed them was broken off, some go by that name.
     names = [player] if chosen is None else [player, chosen]
     failpoint.reached("in_forget")
-    _wait_for_those_before(engine)
+    with _run_again_where_tables_went():
+        _wait_for_those_before(engine)
     waiting, entries = _clear_stream(source, name, tell, stop, patience_s)
     has_game = source.forget_player(player)
     failpoint.reached("in_forget")
@@ -215,7 +231,7 @@ def forget(
         with tombstones.alone(engine, ARCHIVING_S, stop):
             archived = _erasure().erase(storage, names, pseudonym)
         failpoint.reached("in_forget")
-    with engine.connect() as connection:
+    with _run_again_where_tables_went(), engine.connect() as connection:
         events, beside, rollups = _clear_tables(connection, names, pseudonym)
     quarantined = 0
     for chunk in _refused(engine, name):
@@ -260,6 +276,22 @@ def _wait_for_those_before(engine: Engine) -> None:
         raise StillWriting(
             f"Another session has written to the tables for {_LOCK_PATIENCE_S:g} s without a pause"
             " (pg_stat_activity shows the transactions that are open): run it again when it has ended."
+        ) from error
+
+
+@contextmanager
+def _run_again_where_tables_went() -> Iterator[None]:
+    """Say so where a table of days beside the live one, which was there a moment ago, is dropped or swapped.
+    Raises StillWriting."""
+    try:
+        yield
+    except ProgrammingError as error:
+        is_gone = isinstance(error.orig, UndefinedTable | InvalidSchemaName)
+        if not is_gone or _OF_DAYS.search(str(error.orig)) is None:
+            raise
+        raise StillWriting(
+            "A shadow, or days that a swap or retention took out of the table, went while they were looked"
+            " into: run it again."
         ) from error
 
 

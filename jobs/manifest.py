@@ -26,6 +26,10 @@ class Damaged(Exception):
     """Something of the archive is not as it was written; the message is a sentence for people."""
 
 
+class Changed(Damaged):
+    """A file was written anew, without a player who is forgotten, while it was to be read."""
+
+
 class File(msgspec.Struct, frozen=True):
     """A Parquet file. Events have their own time and id, what was refused its entry's."""
 

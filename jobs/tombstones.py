@@ -28,7 +28,8 @@ TRY: Final = text("select pg_try_advisory_lock(:lock)")
 
 
 class StillWriting(Exception):
-    """The archive, or the tables, were being written for too long; the message is a sentence for people."""
+    """The archive, or tables, were being written for too long, or went meanwhile; the message is a sentence
+    for people."""
 
 
 def read(connection: Connection) -> Callable[[str], bool]:

@@ -439,6 +439,20 @@ def test_a_file_that_was_harmed_is_noticed_before_anything_is_sent(
     assert archived(source, storage).events == 5
 
 
+def test_a_file_that_is_written_anew_meanwhile_is_not_harmed(
+    source: Stream, storage: Storage
+) -> None:
+    """Whoever reads while a player is erased is told to do it again, and not to look for a backup."""
+    events = recent(20)
+    source.append(encoded(events))
+    archived(source, storage)
+    before = manifests(storage)
+    rewrite(storage, without(events[0].player))
+    with pytest.raises(Damaged, match=r"changed while it was read.*: run it again\.$"):
+        next(read(storage, 0, FOR_EVER_MS, found=before))
+    assert list(read(storage, 0, FOR_EVER_MS))
+
+
 @pytest.mark.parametrize("text_", [b"", b"{}", b"\xff", b'{"version": 2}'])
 def test_a_manifest_that_was_harmed_is_noticed(
     source: Stream, storage: Storage, text_: bytes

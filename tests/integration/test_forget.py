@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
 from consumer.load import Loader
 from infamous import schema, shadow, swap
@@ -478,6 +479,47 @@ def test_who_builds_a_shadow_in_mid_batch_does_not_slip_through(bare_world: Worl
         forgetting.join(30)
     assert done[0].removed.beside == 100
     assert look(world.engine, world.source, gone).is_none
+
+
+@pytest.mark.parametrize("is_dry_run", [False, True])
+def test_a_shadow_that_is_dropped_meanwhile_is_no_fault_of_the_tables(
+    bare_world: World, *, is_dry_run: bool
+) -> None:
+    """Whoever was about to look into it is told to run it again, and then it is done."""
+    world = bare_world
+    schema.migrate(world.engine)
+    events = recent()
+    gone = fill(world, events)
+    first, last = (datetime_of(event.ts_ms).date() for event in (events[0], events[-1]))
+    shadow.build(world.engine, [], first, last, retention_days=RETENTION_DAYS)
+    waits = """
+    select 1 from pg_locks where not granted and relation = 'infamous_shadow.game_events'::regclass
+    """
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            (look if is_dry_run else forget)(world.engine, world.source, gone)
+        except BaseException as error:  # looked at below
+            failed.append(error)
+
+    forgetting = threading.Thread(target=run)
+    with working(world):
+        with world.engine.begin() as dropping:
+            dropping.execute(text("drop schema infamous_shadow cascade"))
+            forgetting.start()
+            until(lambda: rows(world, waits), "it to wait for the shadow")
+        forgetting.join(30)
+        (error,) = failed
+        assert isinstance(error, tombstones.StillWriting)
+        assert str(error).endswith("went while they were looked into: run it again.")
+        assert forget(world.engine, world.source, gone).is_complete
+
+
+def test_tables_that_were_never_made_are_another_matter(bare_world: World) -> None:
+    """The advice to migrate is right where nothing was migrated."""
+    with pytest.raises(ProgrammingError):
+        look(bare_world.engine, bare_world.source, "Zeke")
 
 
 def test_a_day_that_was_detached_is_cleared_too(world: World) -> None:

@@ -250,6 +250,31 @@ def test_a_build_takes_pages_from_anywhere(world: World, owner: Engine) -> None:
     assert told == sorted(told)
 
 
+@pytest.mark.parametrize("is_fresh", [False, True])
+def test_a_damaged_archive_makes_no_shadow_and_drops_none(
+    world: World, command: Command, tmp_path: Path, *, is_fresh: bool
+) -> None:
+    """What cannot be read is known before anything is made, or the shadow that is there is dropped."""
+    day = today() - DAY
+    own = {"ARCHIVE_URL": str(tmp_path / "archive")}
+    world.source.append(encoded(of_day(day, 60)))
+    arguments = ["shadow", "build", "--from", str(day), "--to", str(day), "--source", "archive"]
+    if is_fresh:
+        arguments.append("--fresh")
+        assert command(*arguments, **own).returncode == 0
+    else:
+        assert command("archive", "run", **own).returncode == 0
+    for path in tmp_path.glob("archive/events/**/*.parquet"):
+        path.write_bytes(b"harmed")
+    failed = command(*arguments, **own)
+    assert failed.returncode == 1
+    assert "does not match its manifest" in failed.stderr
+    there = rows(world, "select 1 from pg_namespace where nspname = 'infamous_shadow'")
+    assert len(there) == is_fresh
+    if is_fresh:
+        assert rows(world, f"select count(*) from {SCHEMA}.game_events") == [60]
+
+
 def test_a_build_killed_in_the_middle_goes_on(world: World, command: Command) -> None:
     """What was stored stays; the next build adds the rest, and only then may it be swapped."""
     day = today() - DAY
