@@ -13,6 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from infamous.report import span as spoken
+from jobs.manifest import order
+from jobs.position import NOWHERE, Gap
+from pipeline.event import datetime_of
 from pipeline.stream import StreamState
 
 if TYPE_CHECKING:  # it takes 60 MB
@@ -30,6 +33,10 @@ class Kept:
     newest_entry: str | None
     # The stream as the archive's bookmark stands on it.
     state: StreamState
+    # Manifests that are gone.
+    missing: Sequence[str] = ()
+    # What left the stream before it came here.
+    gaps: Sequence[Gap] = ()
 
     @property
     def behind_s(self) -> float:
@@ -53,7 +60,31 @@ def kept_table(kept: Kept) -> Group:
     ]
     table.add_section()
     table.add_row("all", *(f"{figure:,}" for figure in sums))
-    return Group(Text(f"The archive in {kept.place}"), table, Text(behind(kept)))
+    lines = [behind(kept), *map(_gap, kept.gaps), *map(_missing, kept.missing)]
+    return Group(Text(f"The archive in {kept.place}"), table, *map(Text, lines))
+
+
+def _gap(gap: Gap) -> str:
+    return (
+        f"What was added to the stream after {_moment(gap.after)} and before {_moment(gap.before)} is not all"
+        " here: another place archived it, so name that one in ARCHIVE_URL to replay it."
+    )
+
+
+def _missing(path: str) -> str:
+    return (
+        f"The manifest {path} is gone: bring it back from a backup, or make it anew with"
+        " `infamous archive mend`."
+    )
+
+
+def _moment(entry_id: str) -> str:
+    """When an entry was added; its id where no calendar reaches that."""
+    try:
+        moment = datetime_of(order(entry_id)[0])
+    except (ValueError, OverflowError, OSError):
+        return entry_id
+    return "the beginning" if entry_id == NOWHERE else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def behind(kept: Kept) -> str:
@@ -85,4 +116,6 @@ def kept_json(kept: Kept) -> dict[str, Any]:
         "has_bookmark": kept.state.group_exists,
         "behind_entries": kept.state.undelivered if kept.state.group_exists else None,
         "behind_s": kept.behind_s,
+        "missing": list(kept.missing),
+        "gaps": [{"after": gap.after, "before": gap.before} for gap in kept.gaps],
     }

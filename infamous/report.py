@@ -199,7 +199,9 @@ def traces(there: Traces) -> str:
     return "\n".join(lines)
 
 
-def forgotten(done: Forgotten, left: Traces, backup_days: int | None) -> str:
+def forgotten(
+    done: Forgotten, left: Traces, backup_days: int | None, *, has_other_place: bool = False
+) -> str:
     """What was removed, what is left, and what no command reaches."""
     verb = "Removed:" if done.pseudonym is None else f"The events go by {done.pseudonym} now:"
     lines = [verb, traces(done.removed)]
@@ -215,18 +217,22 @@ def forgotten(done: Forgotten, left: Traces, backup_days: int | None) -> str:
         lines.append("Nothing is left; what comes of this player from now on is dropped.")
     if left.unsure:
         lines.append(f"Left are {left.unsure:,} {_UNSURE}.")
-    lines += ["Not reached from here:"] + [f"  {one}" for one in out_of_reach(backup_days)]
+    lines += ["Not reached from here:"] + [
+        f"  {one}" for one in out_of_reach(backup_days, has_other_place=has_other_place)
+    ]
     return "\n".join(lines)
 
 
-def out_of_reach(backup_days: int | None) -> list[str]:
-    """Where a player's events may still be, and until when."""
+def out_of_reach(backup_days: int | None, *, has_other_place: bool = False) -> list[str]:
+    """Where a player's events may still be, and until when. ``has_other_place``: the archive is in two."""
     backups = (
         "for as long as you keep them (BACKUP_DAYS says it here)"
         if backup_days is None
         else f"until {datetime.now(UTC) + timedelta(days=backup_days):%Y-%m-%d}"
     )
+    other_place = "the archive in another place, which was named before: name it in ARCHIVE_URL, and forget again"
     return [
+        *([other_place] if has_other_place else []),
         f"backups made before now: {backups}",
         "Redis' append-only file: until it is written anew, at the latest after BGREWRITEAOF",
         "Postgres' files and its log of changes: until a vacuum and the next writes overwrite them",

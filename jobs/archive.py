@@ -5,16 +5,19 @@ A file is read only when it is what its manifest says. Nothing here looks at the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import msgspec
 
 from jobs import manifest as names
 from jobs import parquet
+from jobs import position as positions
 from jobs.manifest import Changed, Damaged, File, Manifest
+from jobs.position import Position
 from jobs.progress import Progress, untold
 from jobs.storage import Gone, Storage
 from pipeline import failpoint
@@ -24,6 +27,7 @@ from pipeline.event import Event
 PARTITION: Final = 0
 # Events that are handed out at once.
 _PAGE_EVENTS: Final = 5000
+_DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,17 @@ class Rewritten:
     rows_removed: int
 
 
+@dataclass(frozen=True)
+class Mended:
+    """What was made anew: manifests, which name so many files and rows."""
+
+    manifests: int
+    files: int
+    rows: int
+    # Those of which no file is left.
+    given_up: tuple[str, ...]
+
+
 def manifests(storage: Storage) -> list[Manifest]:
     """All manifests, in the order in which they were made. Raises Damaged, StorageError."""
     texts = storage.get_all(storage.names(names.folder(PARTITION)))
@@ -65,6 +80,62 @@ def manifests(storage: Storage) -> list[Manifest]:
 def manifest(storage: Storage, path: str) -> Manifest:
     """What stands in a manifest. Raises Damaged, Gone, StorageError."""
     return names.decoded(storage.get(path), path)
+
+
+def position(storage: Storage) -> Position | None:
+    """How far this place has come, and how many manifests were made in it; None where it does not say.
+
+    Raises Damaged, StorageError.
+    """
+    path = positions.path(PARTITION)
+    try:
+        return positions.decoded(storage.get(path), path)
+    except Gone:
+        return None
+
+
+def put_position(storage: Storage, now: Position) -> None:
+    """Write down how far this place has come. Raises StorageError."""
+    storage.put(positions.path(PARTITION), positions.encoded(now))
+
+
+def missing(storage: Storage) -> list[str]:
+    """The manifests that are gone: numbers are given one after the other. Raises Damaged, StorageError."""
+    now = position(storage) or Position()
+    paths = storage.names(names.folder(PARTITION))
+    return [
+        names.path(PARTITION, names.batch_name(one)) for one in names.missing(paths, now.batches)
+    ]
+
+
+def require_manifests(storage: Storage, span_ms: tuple[int, int] | None = None) -> None:
+    """Raise Damaged where one is gone; given a span of Unix milliseconds, one that may have named events of
+    it.
+
+    Where its files are there, their days tell; where they are not, it may have been anything.
+    """
+    for path in missing(storage):
+        files = _files_of(storage, path)
+        days = [names.day_of(file) for file in files if names.kind_of(file) == "events"]
+        if span_ms is None or not files or any(_touches(day, *span_ms) for day in days):
+            raise _gone(path)
+
+
+def _touches(day: date, from_ms: int, to_ms: int) -> bool:
+    first_ms = names.ms_of(datetime(day.year, day.month, day.day, tzinfo=UTC))
+    return first_ms <= to_ms and from_ms < first_ms + _DAY_MS
+
+
+def _gone(path: str) -> Damaged:
+    return Damaged(
+        f"The manifest {path} of the archive is gone, so nobody reads what it named: bring it back from a"
+        " backup, or make it anew with `infamous archive mend`."
+    )
+
+
+def _files_of(storage: Storage, path: str) -> list[str]:
+    """The files that belong to the batch of a manifest, whether it is there or not."""
+    return [one for one in all_files(storage) if names.batch_of(one) == names.batch_of(path)]
 
 
 def all_files(storage: Storage) -> list[str]:
@@ -117,17 +188,23 @@ def verify(storage: Storage, tell: Progress = untold) -> Verified:
     left_over = [path for path in there if path not in found]
     # Asked last: what was being written when this began may have its manifest by now.
     manifest_of = {path: names.path(PARTITION, names.batch_of(path)) for path in left_over}
+    try:
+        gone = missing(storage)
+    except Damaged as fault:
+        faults.append(str(fault))
+        gone = []
+    faults += [str(_gone(path)) for path in gone]
     lost = {one for one in {*manifest_of.values()} if not storage.exists(one)}
-    faults += [_lost(one, list(manifest_of.values()).count(one)) for one in sorted(lost)]
+    counts = Counter(manifest_of.values())
+    faults += [_unwritten(one, counts[one]) for one in sorted(lost - {*gone})]
     rest = tuple(path for path in left_over if manifest_of[path] not in lost)
     return Verified(len(found), rows, tuple(faults), rest)
 
 
-def _lost(path: str, files: int) -> str:
+def _unwritten(path: str, files: int) -> str:
     return (
-        f"The manifest {path} of the archive is gone, so nobody reads the {files:,} files it should name:"
-        " bring it back from a backup; where a run was killed or is at work, verify again after"
-        " `infamous archive run`."
+        f"The manifest {path} of the archive is not there, so nobody reads the {files:,} files it should"
+        " name: a run was killed or is at work, so verify again after `infamous archive run`."
     )
 
 
@@ -172,8 +249,9 @@ def read(
 
     ``player`` and ``action`` choose some of them; ``found`` are the manifests, where they were read. Every
     file that is needed is looked at before the first event is handed out: raises Damaged where one is not
-    what was written, and StorageError.
+    what was written, or a manifest is gone, and StorageError.
     """
+    require_manifests(storage, (from_ms, to_ms))
     files = wanted(manifests(storage) if found is None else found, from_ms, to_ms)
     for file in files:
         contents(storage, file)
@@ -199,9 +277,13 @@ def table_of(storage: Storage, file: File, columns: Sequence[str] | None = None)
     try:
         return parquet.read(contents(storage, file), columns)
     except ValueError as error:  # whoever wrote it wrote its manifest, too
-        raise Damaged(
-            f"File {file.path} of the archive cannot be read ({error}): bring it back from a backup."
-        ) from None
+        raise _unreadable(file.path, error) from None
+
+
+def _unreadable(path: str, error: ValueError) -> Damaged:
+    return Damaged(
+        f"File {path} of the archive cannot be read ({error}): bring it back from a backup."
+    )
 
 
 def rewrite(storage: Storage, change: Callable[[Any], Any], tell: Progress = untold) -> Rewritten:
@@ -263,6 +345,61 @@ def remove_unnamed(storage: Storage) -> None:
     for path in all_files(storage):
         if path not in named:
             storage.delete(path)
+
+
+def mend(storage: Storage, *, is_dry_run: bool = False) -> Mended:
+    """Make the manifests that are gone anew, of the files that are there: they say what is in them.
+
+    Of one of which nothing is left an empty one is made: what it named is given up. Nobody else may write the
+    archive meanwhile. Where a change of the whole archive was killed at that very batch, both the old file
+    and the new one are named: run the change again. Raises Damaged, StorageError.
+    """
+    files = rows = 0
+    given_up: list[str] = []
+    gone = missing(storage)
+    for path in gone:
+        made = _made_anew(storage, _files_of(storage, path))
+        if not made.files:
+            given_up.append(path)
+        files += len(made.files)
+        rows += sum(file.rows for file in made.files)
+        if not is_dry_run:
+            failpoint.reached("in_archive")
+            storage.create(path, names.encoded(made))
+    return Mended(len(gone), files, rows, tuple(given_up))
+
+
+def _made_anew(storage: Storage, paths: Sequence[str]) -> Manifest:
+    files: list[File] = []
+    entries: set[str] = set()
+    for path in paths:
+        kind, data = names.kind_of(path), storage.get(path)
+        sha256 = parquet.sha256(data)
+        if not names.is_named_for(path, sha256):
+            raise Damaged(
+                f"File {path} of the archive was cut or altered: bring it back as it was, from a backup, or"
+                " remove it to give it up."
+            )
+        try:
+            table = parquet.read(data)
+        except ValueError as error:
+            raise _unreadable(path, error) from None
+        ids = set(table["entry_id"].to_pylist())
+        first_ts, last_ts = parquet.times(table)
+        first_id, last_id = parquet.ends(table, "id" if kind == "events" else "entry_id")
+        files.append(
+            File(path, kind, len(table), len(data), sha256, first_ts, last_ts, first_id, last_id)
+        )
+        entries |= ids
+    in_order = sorted(entries, key=names.order) or [positions.NOWHERE]
+    return Manifest(
+        partition=PARTITION,
+        first_entry=in_order[0],
+        last_entry=in_order[-1],
+        entries=len(entries),
+        made_at=datetime.now(UTC),
+        files=tuple(files),
+    )
 
 
 def sweep(storage: Storage, paths: Iterable[str]) -> None:

@@ -1,7 +1,8 @@
 """The archiver: what was added to the stream flows in, files of the archive and their manifests flow out.
 
 A batch is a run of entries. Its files are written first, one a UTC day, then the manifest that names them,
-and only then does the bookmark on the stream move. Killed anywhere and run again, it goes on at the bookmark.
+then how far this place has come, and only then does the bookmark on the stream move. Killed anywhere and run
+again, it goes on at the bookmark; in a place that has not come so far, where that one is: see position.py.
 What the archive holds already is left out: of events with one id the first is kept, as in the table. So a
 replay does not make the archive grow, nor does a group that was destroyed and begins at the beginning again.
 
@@ -20,12 +21,15 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Final
 
+from msgspec.structs import replace as replace_struct
+
 from jobs import archive as archives
 from jobs import manifest as names
 from jobs import parquet
 from jobs.archive import PARTITION
 from jobs.manifest import Damaged, File, Kind, Manifest
 from jobs.parquet import RefusedRow
+from jobs.position import Position
 from jobs.progress import Progress, untold
 from jobs.storage import Gone, Storage
 from pipeline import failpoint, log
@@ -78,33 +82,74 @@ def archive(
     ended.
     """
     storage.tidy()
-    bookmark, newest = source.bookmark(), source.span()
-    # Where nothing is, it was another place that came so far.
-    after = bookmark if storage.names(names.folder(PARTITION)) else "0-0"
+    bookmark, span = source.bookmark(), source.span()
+    here = _goes_on(source, storage, bookmark, span)
+    after, newest = here.entry, None if span is None else span[1]
     ends_s = None if at_most_s is None else time.monotonic() + at_most_s
     total = source.state(exact=False).undelivered
-    known, done = _Known(storage), Archived()
-    while newest is not None and (wait_s <= 0 or _is_due(source, after, newest[1], wait_s)):
+    known, done = _Known(storage, here.batches), Archived()
+    while newest is not None and (wait_s <= 0 or _is_due(source, after, newest, wait_s)):
         if (stop is not None and stop.is_set()) or (
             ends_s is not None and time.monotonic() >= ends_s
         ):
             return replace(done, is_complete=False)
-        batch = _read(source, after, newest[1], max_events, retention_days, is_forgotten)
+        batch = _read(source, after, newest, max_events, retention_days, is_forgotten)
         if not batch.entry_ids:
             break
         files = _write(storage, batch, known)
         if files is None:
-            after, known = source.bookmark(), _Known(storage)
+            after, known = source.bookmark(), _Known(storage, here.batches)
             continue
+        last = batch.entry_ids[-1]
+        here = replace_struct(here, entry=last, batches=max(here.batches, known.number))
+        archives.put_position(storage, here)
+        failpoint.reached("in_archive")
         try:
             passed = sum(names.order(one) > names.order(bookmark) for one in batch.entry_ids)
-            source.move_bookmark(batch.entry_ids[-1], passed)
+            source.move_bookmark(last, passed)
         except GroupLost:  # somebody wants no archive any more
             return replace(done, is_complete=False)
-        after = batch.entry_ids[-1]
+        after = last
         done = _sum(done, batch, files)
         tell(done.entries, max(total, done.entries))
     return done
+
+
+def _goes_on(
+    source: Stream, storage: Storage, bookmark: str, span: tuple[str, str] | None
+) -> Position:
+    """Where to go on in this place, which may be another than the one that came to the bookmark."""
+    try:
+        told = archives.position(storage)
+    except Damaged as fault:
+        _warn(fault)
+        told = None
+    if told is None and (made := names.newest(storage.names(names.folder(PARTITION)))):
+        # Of a version that wrote none: it may have come further than its last manifest says.
+        return Position(_last_entry(storage, made, bookmark), made)
+    told = told or Position()
+    state = source.state(exact=False)
+    is_trimmed = state.added is None or state.added > state.entries
+    here = told.goes_on(bookmark, span and span[0], is_trimmed=is_trimmed)
+    if here.gaps != told.gaps:
+        log.get("archive").warning(
+            "This place lacks what another archived and has left the stream since: name that one in"
+            " ARCHIVE_URL to replay it",
+            after=here.gaps[-1].after,
+            before=here.gaps[-1].before,
+        )
+        if span is None:
+            archives.put_position(storage, replace_struct(here, entry=bookmark))
+    return here
+
+
+def _last_entry(storage: Storage, number: int, bookmark: str) -> str:
+    try:
+        path = names.path(PARTITION, names.batch_name(number))
+        last = archives.manifest(storage, path).last_entry
+    except Damaged:
+        return bookmark
+    return min(last, bookmark, key=names.order)
 
 
 def _is_due(source: Stream, after: str, newest: str, wait_s: float) -> bool:
@@ -215,10 +260,11 @@ def _read(
 class _Known:
     """What the archive holds already, as far as it was asked for."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, made: int) -> None:
         self._shelf = storage
-        # The newest manifest that is looked into, at least.
-        self.number = names.newest(storage.names(names.folder(PARTITION)))
+        # The newest manifest that is looked into, at least. The number of one that is gone is not given
+        # again: whoever got it would remove the files that were named.
+        self.number = max(made, names.newest(storage.names(names.folder(PARTITION))))
         self._files: dict[str, File] = {}
 
     def fresh(self, kind: Kind, day: date, table: Any) -> Any:

@@ -53,6 +53,7 @@ def erase(
 
 def count(storage: Storage, names: Sequence[str]) -> int:
     """Rows of the archive that are of a player. Raises Damaged, StorageError."""
+    archive.require_manifests(storage)  # what one that is gone named would be looked into by nobody
     found = 0
     for file in (file for batch in archive.manifests(storage) for file in batch.files):
         if file.kind == "events":

@@ -46,7 +46,7 @@ class File(msgspec.Struct, frozen=True):
     @property
     def day(self) -> date:
         """The UTC day whose folder it is in."""
-        return date.fromisoformat(self.path.split("/")[1].removeprefix("day="))
+        return day_of(self.path)
 
     def touches(self, from_ms: int, to_ms: int) -> bool:
         """Whether it may hold something of a span of Unix milliseconds, both ends included."""
@@ -130,6 +130,12 @@ def newest(paths: Iterable[str]) -> int:
     return max(numbers, default=0)
 
 
+def missing(paths: Iterable[str], made: int) -> list[int]:
+    """The numbers that were given to manifests, ``made`` of them or more, and are not among these."""
+    there = {int(name) for path in paths if (name := batch_of(path)).isdecimal()}
+    return [number for number in range(1, max(made, *there, 0) + 1) if number not in there]
+
+
 def file_folder(kind: Kind, day: date, partition: int) -> str:
     """Where the files of a day are, for readers that know folders named so."""
     return f"{kind}/day={day.isoformat()}/partition={partition}"
@@ -138,6 +144,21 @@ def file_folder(kind: Kind, day: date, partition: int) -> str:
 def file_path(kind: Kind, day: date, partition: int, batch: str, sha256: str) -> str:
     """A file's name says what is in it: two that differ never have the same."""
     return f"{file_folder(kind, day, partition)}/{batch}-{sha256[:8]}.parquet"
+
+
+def is_named_for(path: str, sha256: str) -> bool:
+    """Whether a file's name says that this is in it."""
+    return path.endswith(f"-{sha256[:8]}.parquet")
+
+
+def kind_of(path: str) -> Kind:
+    """What the rows of a file are."""
+    return "events" if path.startswith("events/") else "refused"
+
+
+def day_of(path: str) -> date:
+    """The UTC day whose folder a file is in."""
+    return date.fromisoformat(path.split("/")[1].removeprefix("day="))
 
 
 def batch_of(path: str) -> str:

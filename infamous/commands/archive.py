@@ -13,6 +13,8 @@ from infamous import up as ups
 from infamous.archive_report import Kept, kept_json, kept_table
 from infamous.house import AsJson, House, joined, print_json
 from jobs import tombstones
+from jobs.manifest import order
+from jobs.position import Position
 from jobs.storage import Storage, StorageError
 from pipeline import log, settings
 from pipeline.settings import Settings, SettingsError
@@ -106,8 +108,10 @@ def list_(*, as_json: AsJson = False) -> None:
             storage.shown,
             archives.days(found),
             archives.span(found),
-            found[-1].last_entry if found else None,
+            max((batch.last_entry for batch in found), key=order, default=None),
             _bookmarked(house).state(),
+            archives.missing(storage),
+            (archives.position(storage) or Position()).gaps,
         )
     if as_json:
         print_json(kept_json(kept))
@@ -135,6 +139,36 @@ def verify(*, as_json: AsJson = False) -> None:
         faults = "no fault" if not count else "1 fault" if count == 1 else f"{count:,} faults"
         print(f"Looked at {done.files:,} files with {done.rows:,} rows: {faults}.")
     raise SystemExit(1 if done.faults else 0)
+
+
+@app.command()
+def mend(
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; say what would be done.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make manifests that are gone anew, of their files; of which none is left, that is given up."""
+    from jobs import archive as archives  # noqa: PLC0415  # it takes 60 MB
+
+    with (
+        joined(must_exist=True) as house,
+        on_signals() as stop,
+        tombstones.alone(house.engine, stop=stop),
+    ):
+        done = archives.mend(storage_of(house.config), is_dry_run=dry_run)
+    if as_json:
+        print_json(asdict(done) | {"dry_run": dry_run})
+    elif not done.manifests:
+        print("No manifest is gone: nothing was changed.")
+    else:
+        would = "Would make" if dry_run else "Made"
+        given_up = f"; {len(done.given_up):,} of them name nothing" if done.given_up else ""
+        print(
+            f"{would} {done.manifests:,} manifests anew, of {done.files:,} files with {done.rows:,} rows"
+            f"{given_up}."
+        )
 
 
 @app.command()

@@ -14,7 +14,7 @@ from jobs.manifest import FOLDER
 from jobs.storage import Storage
 from pipeline.event import MAX_PLAYER_CHARS
 from pipeline.stop import on_signals
-from pipeline.stream import ARCHIVE_GROUP, FIRST, Stream
+from pipeline.stream import ARCHIVE_GROUP, FIRST, Stream, is_after
 
 app = house.commands()
 
@@ -54,21 +54,35 @@ def forget(
             )
         left = forgets.look(engine, found.source, player, storage=storage)
         backup_days = found.config.backup_days
+        has_other_place = storage is not None and _is_split(found, storage)
     if as_json:
-        out_of_reach = report.out_of_reach(backup_days)
+        out_of_reach = report.out_of_reach(backup_days, has_other_place=has_other_place)
         print_json(asdict(done) | {"left": asdict(left), "out_of_reach": out_of_reach})
     else:
-        print(report.forgotten(done, left, backup_days))
+        print(report.forgotten(done, left, backup_days, has_other_place=has_other_place))
     raise SystemExit(0 if done.is_complete and left.is_none else 1)
 
 
 def _archive(found: House) -> Storage | None:
     """Where the archive is. Ends where something was archived, and is not there: it would keep the player."""
     storage = None if found.config.archive is None else Storage(found.config.archive)
-    kept = Stream(found.source.client, key=found.source.key, group=ARCHIVE_GROUP)
-    if kept.done_to() != FIRST and (storage is None or not storage.names(FOLDER)):
+    if _bookmarked(found).done_to() != FIRST and (storage is None or not storage.names(FOLDER)):
         end(
             "This stream was archived, and there is no archive where ARCHIVE_URL says: name its place, or"
             " give it up with `infamous archive leave`; nothing was changed."
         )
     return storage
+
+
+def _is_split(found: House, storage: Storage) -> bool:
+    """Whether another place was given something that this one was not."""
+    from jobs import archive as archives  # noqa: PLC0415  # it takes 60 MB
+
+    here = archives.position(storage)
+    if here is None:
+        return False
+    return bool(here.gaps) or is_after(_bookmarked(found).done_to(), here.entry.encode())
+
+
+def _bookmarked(found: House) -> Stream:
+    return Stream(found.source.client, key=found.source.key, group=ARCHIVE_GROUP)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -338,7 +340,7 @@ def test_who_comes_second_leaves_the_first_ones_batch(
 
     monkeypatch.setattr(failpoint, "reached", another)
     assert archived(source, storage).events == 0
-    assert len(calls) == 4
+    assert len(calls) == 5
     assert in_archive(storage) == meant(events)
     assert is_whole(storage)
     assert archived(source, storage) == Archived()
@@ -482,6 +484,160 @@ def test_a_manifest_that_is_gone_is_noticed(source: Stream, storage: Storage) ->
     (fault,) = verify(storage).faults
     assert path in fault
     assert fault.endswith(".")
+
+
+def harmed(source: Stream, storage: Storage, number: int) -> list[Event]:
+    """An archive of three days, a batch each, of which the manifest of that number is gone; its events."""
+    events = [recent(20, seed=days, ago_ms=days * DAY_MS) for days in (3, 2, 1)]
+    for some in events:
+        source.append(encoded(some))
+        archived(source, storage)
+    storage.delete(storage.names("manifests")[number - 1])
+    return [event for some in events for event in some]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_replay_notices_a_manifest_that_is_gone(
+    source: Stream, storage: Storage, command: Command, number: int
+) -> None:
+    """Before it sends anything, be it the last: a sentence, unless what is asked for is of other days."""
+    events = harmed(source, storage, number)
+    added = source.state().added
+    for arguments in (("replay", "--from", "10d"), ("shadow", "build", *shadow_days())):
+        done = command(*arguments, "--source", "archive")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"The manifest manifests/partition=0/{number:08d}.json of the archive is gone" in (
+            done.stderr
+        )
+        assert done.stderr.endswith("with `infamous archive mend`.\n")
+    assert source.state().added == added
+    assert f"0000000{number}.json is gone" in command("archive", "list").stdout
+    forgotten = command("forget", events[0].player, "--dry-run")
+    assert "is gone" in forgotten.stderr
+    lost = events[20 * (number - 1) : 20 * number]
+    first_ms, end_ms = (ms // DAY_MS * DAY_MS for ms in (lost[0].ts_ms, lost[-1].ts_ms + DAY_MS))
+    pages = [*read(storage, 0, first_ms - 1), *read(storage, end_ms, FOR_EVER_MS)]
+    others = [event for event in events if not first_ms <= event.ts_ms < end_ms]
+    assert len(others) == 40
+    assert sum(map(len, pages)) == 40
+    # The archive goes on, and leaves the number and the files of what is gone alone.
+    more = recent(5, seed=9)
+    source.append(encoded(more))
+    assert archived(source, storage).events == 5
+    assert len(pd.read_parquet(Path(storage.url) / "events")) == 65
+    assert command("archive", "mend", "--dry-run", "--json").returncode == 0
+    assert len(manifests(storage)) == 3
+    killed = command("archive", "mend", variables={"FAILPOINT": "in_archive"})
+    assert killed.returncode == -signal.SIGKILL
+    mended = json.loads(command("archive", "mend", "--json").stdout)
+    assert (mended["manifests"], mended["rows"], mended["given_up"]) == (1, 20, [])
+    assert in_archive(storage) == meant([*events, *more])
+    assert is_whole(storage)
+    assert command("archive", "mend").stdout == "No manifest is gone: nothing was changed.\n"
+
+
+def shadow_days() -> tuple[str, ...]:
+    """The days of the last ten days, as a shadow is asked for."""
+    today = datetime.now(UTC).date()
+    return ("--from", str(today - timedelta(days=10)), "--to", str(today))
+
+
+def test_what_is_gone_for_good_is_given_up(
+    source: Stream, storage: Storage, command: Command
+) -> None:
+    """Neither the manifest nor its files: a replay refuses all spans until a person says so, once."""
+    events = harmed(source, storage, 2)
+    for path in archives.all_files(storage):
+        if "/00000002-" in path:
+            storage.delete(path)
+    with pytest.raises(Damaged, match="is gone"):
+        next(read(storage, now_ms() - 1000, FOR_EVER_MS))
+    assert verify(storage).faults != ()
+    done = json.loads(command("archive", "mend", "--json").stdout)
+    assert (done["files"], done["given_up"]) == (0, ["manifests/partition=0/00000002.json"])
+    assert in_archive(storage) == meant([*events[:20], *events[40:]])
+    assert is_whole(storage)
+
+
+def test_a_file_that_was_altered_is_not_named_anew(source: Stream, storage: Storage) -> None:
+    """Its name says what was in it."""
+    harmed(source, storage, 2)
+    (path, *_) = [path for path in archives.all_files(storage) if "/00000002-" in path]
+    data = bytearray(storage.get(path))
+    data[len(data) // 2] ^= 1
+    storage.put(path, bytes(data))
+    with pytest.raises(Damaged, match="was cut or altered"):
+        archives.mend(storage)
+    assert len(manifests(storage)) == 2
+
+
+def test_another_archive_is_given_what_it_lacks(
+    source: Stream, storage: Storage, command: Command, tmp_path: Path
+) -> None:
+    """Somebody changed ARCHIVE_URL, and back: each goes on where it was, and says what is not there."""
+    events = recent(60)
+    other = Storage(str(tmp_path / "other"))
+    source.append(encoded(events[:20]))
+    archived(source, storage)
+    source.append(encoded(events[20:40]))
+    assert archived(source, other).events == 40
+    source.append(encoded(events[40:50]))
+    done = archived(source, storage)
+    assert (done.events, done.known) == (30, 0)
+    assert in_archive(storage) == meant(events[:50])
+    listed = json.loads(command("archive", "list", "--json").stdout)
+    assert (listed["gaps"], listed["missing"]) == ([], [])
+    # Now what the other lacks is gone from the stream.
+    source.client.xtrim(source.key, maxlen=0, approximate=False)
+    (*_, last) = source.append(encoded(events[50:]))
+    at_other = {"ARCHIVE_URL": other.url}
+    ran = command("archive", "run", variables=at_other)
+    assert ran.returncode == 0
+    assert "This place lacks what another archived" in ran.stderr
+    assert in_archive(other) == meant([*events[:40], *events[50:]])
+    (gap,) = json.loads(command("archive", "list", "--json", variables=at_other).stdout)["gaps"]
+    assert gap["before"] < last.decode()
+    shown = command("archive", "list", variables=at_other).stdout
+    assert "is not all here: another place archived it" in " ".join(shown.split())
+    assert "lacks" not in command("archive", "run", variables=at_other).stderr
+    # An empty stream is no reason to forget it.
+    source.client.xtrim(source.key, maxlen=0, approximate=False)
+    for _ in range(2):
+        assert archived(source, storage) == Archived()
+    listed = json.loads(command("archive", "list", "--json").stdout)
+    assert len(listed["gaps"]) == 1
+
+
+def test_a_place_brought_back_from_a_backup_is_given_what_it_lacks(
+    source: Stream, storage: Storage
+) -> None:
+    """Its bookmark had come further: what is on the stream still, it has again."""
+    events = recent(40)
+    source.append(encoded(events[:20]))
+    archived(source, storage)
+    backup = Path(storage.url).with_name("backup")
+    shutil.copytree(storage.url, backup)
+    source.append(encoded(events[20:]))
+    archived(source, storage)
+    assert archived(source, Storage(str(backup))).events == 20
+    assert in_archive(Storage(str(backup))) == meant(events)
+
+
+def test_an_archive_of_a_version_before_goes_on(source: Stream, storage: Storage) -> None:
+    """It did not write down how far it had come: what follows its last manifest is looked through again."""
+    events = recent(40)
+    source.append(encoded(events[:20]))
+    archived(source, storage)
+    storage.delete("position/partition=0.json")
+    source.append(encoded(events[20:]))
+    assert archived(source, storage).events == 20
+    assert in_archive(storage) == meant(events)
+    storage.put("position/partition=0.json", b"{")
+    source.append(encoded(recent(5, seed=2)))
+    with pytest.raises(Damaged, match=r"position/partition=0.json .*: remove it"):
+        in_archive(storage)
+    assert archived(source, storage).events == 5
+    assert len(in_archive(storage)) == 45
 
 
 def test_another_place_gets_all_that_the_stream_still_has(
@@ -630,11 +786,11 @@ def test_a_file_is_no_empty_archive(tmp_path: Path, below: str) -> None:
 # --- killed, and full
 
 
-@pytest.mark.parametrize("at", ["in_archive:1", "in_archive:2"])
+@pytest.mark.parametrize("at", ["in_archive:1", "in_archive:2", "in_archive:3"])
 def test_a_run_killed_in_the_middle_is_run_again(
     source: Stream, storage: Storage, command: Command, at: str
 ) -> None:
-    """Before the manifest and before the bookmark moves: nothing is lost, doubled, or left over."""
+    """Before the manifest, the position and the bookmark: nothing is lost, doubled, or left over."""
     events = recent(100)
     source.append([*encoded(events[:60]), b"bad"])
     killed = command("archive", "run", variables={"FAILPOINT": at})

@@ -350,6 +350,24 @@ def test_an_archive_that_is_not_named_is_missed(
     assert not rows(world, "select from forgotten_players")
 
 
+def test_another_place_of_the_archive_is_told(
+    world: World, infamous: Command, tmp_path: Path
+) -> None:
+    """Where ARCHIVE_URL was changed, and part of the archive is where it pointed before."""
+    events = recent()
+    gone = fill(world, events)
+    here, there = (Storage(str(tmp_path / name)) for name in ("here", "there"))
+    archived(world, here)
+    with working(world):
+        done = infamous("forget", gone, ARCHIVE_URL=here.url)
+        assert "another place" not in done.stdout
+        world.source.append([encode(event) for event in events[1:3]])
+        archived(world, there)
+        done = infamous("forget", events[1].player, ARCHIVE_URL=here.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "in another place, which was named before: name it in ARCHIVE_URL" in done.stdout
+
+
 def test_a_pseudonym_reaches_the_archive(world: World, tmp_path: Path) -> None:
     """What is rebuilt from it goes by the same name as the table."""
     events, storage = recent(), Storage(str(tmp_path / "archive"))
