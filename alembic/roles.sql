@@ -85,7 +85,7 @@ $$;
 grant insert on game_events to infamous_writer;
 grant insert on quarantined_events to infamous_writer;
 -- What an upsert looks at and writes over; never the bytes.
-grant select (sha256, times_seen, reason, detail, entry_id),
+grant select (sha256, times_seen, reason, detail, entry_id, released_at, fixed_at),
       update (times_seen, last_seen_at, reason, detail, entry_id, released_at)
     on quarantined_events to infamous_writer;
 grant select, insert, update on pipeline_health to infamous_writer;
@@ -93,7 +93,7 @@ grant insert on touched_hours to infamous_writer;
 grant select (number, player_sha256) on forgotten_players to infamous_writer;
 
 grant select on game_events, pipeline_health, kept_hours, alembic_version to infamous_jobs;
-grant select, update (released_at, attempts) on quarantined_events to infamous_jobs;
+grant select, update (released_at, attempts, fixed_at) on quarantined_events to infamous_jobs;
 grant select, insert, update, delete
     on hourly_rollups, hourly_totals, player_days, daily_cohorts, mission_runs, daily_missions,
        touched_hours, session_parts, daily_rollups, daily_sessions, mission_parts
@@ -111,7 +111,7 @@ grant select
     to infamous_bi;
 -- Counts by reason, and when; what a sender wrote may be anything, and stays out of dashboards.
 grant select (sha256, size_bytes, reason, times_seen, first_seen_at, last_seen_at, released_at, entry_id,
-              attempts)
+              attempts, fixed_at)
     on quarantined_events to infamous_bi;
 
 -- Who may end a session is whoever belongs to its role; a dashboard's question can go on too long.

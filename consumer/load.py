@@ -89,8 +89,9 @@ on conflict (sha256) do update set
     reason = case when excluded.reason = 'bad_array' then q.reason else excluded.reason end,
     detail = case when excluded.reason = 'bad_array' then q.detail else excluded.detail end,
     entry_id = excluded.entry_id,
-    -- It was sent again and is refused again: it can be released once more.
-    released_at = null
+    -- It was sent again and is refused again: it can be released once more. Of what was fixed these are the
+    -- old bytes, which a replay or a sender had once more.
+    released_at = case when q.fixed_at is null then null else q.released_at end
 """
 TOUCH_HOURS: Final = """
 insert into touched_hours (hour) select to_timestamp(number * 3600) from unnest(%s) as number

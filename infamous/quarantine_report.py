@@ -151,6 +151,7 @@ def shown(exhibit: Exhibit, columns: int) -> Any:
         ("last seen", _when(row["last_seen_at"])),
         ("tries", f"{row['attempts']:,}"),
         ("released", "no" if released is None else _when(released)),
+        *([] if row["fixed_at"] is None else [("fixed", _when(row["fixed_at"]))]),
         ("by today's rules", plain(exhibit.verdict)),
         ("breaks", "at no one place" if at is None else _place(row["raw"], at)),
     ):

@@ -230,7 +230,10 @@ def out_of_reach(backup_days: int | None, *, has_other_place: bool = False) -> l
         if backup_days is None
         else f"until {datetime.now(UTC) + timedelta(days=backup_days):%Y-%m-%d}"
     )
-    other_place = "the archive in another place, which was named before: name it in ARCHIVE_URL, and forget again"
+    other_place = (
+        "the archive in another place, which was named before: name that in ARCHIVE_URL, and forget"
+        " again"
+    )
     return [
         *([other_place] if has_other_place else []),
         f"backups made before now: {backups}",

@@ -2,6 +2,9 @@
 
 What it makes is judged before it is sent. What is still no event stays where it is, and so does what the
 remedy fails on; that it was tried stands in the row, and nothing tries again by itself.
+
+The old bytes stay on the stream until it is trimmed: a replay sends them once more, and so may a sender. They
+are counted as seen again then, but what was fixed stays fixed, and waits for nobody.
 """
 
 from __future__ import annotations
@@ -167,7 +170,10 @@ def _send_some(
         if sent:
             source.append_entries([(form_of(one.made or b""), one.made or b"") for one in sent])
             failpoint.reached("in_fix")
-            connection.execute(quarantine.MARK, {"keys": [one.held.key for one in sent]})
+            for mark, is_other in ((quarantine.MARK_FIXED, True), (quarantine.MARK, False)):
+                # What was sent as it was, for it is an event by now, may be refused by the database.
+                keys = [one.held.key for one in sent if (one.made != one.held.raw) is is_other]
+                connection.execute(mark, {"keys": keys})
         left = [one.held.key for one in ours if one.reason is not None]
         if left:
             connection.execute(quarantine.TRIED, {"keys": left})

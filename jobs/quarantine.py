@@ -51,6 +51,11 @@ MARK: Final = text("""
 update quarantined_events set released_at = now(), attempts = attempts + 1
 where sha256 = any(:keys)
 """)
+# What was made of these is other bytes: should they themselves come again, they wait no more.
+MARK_FIXED: Final = text("""
+update quarantined_events set released_at = now(), fixed_at = now(), attempts = attempts + 1
+where sha256 = any(:keys)
+""")
 TRIED: Final = text("""
 update quarantined_events set attempts = attempts + 1 where sha256 = any(:keys)
 """)
@@ -64,6 +69,7 @@ COUNT_BY_REASON: Final = text("""
 select reason, count(*) filter (where released_at is null) as waiting,
        count(*) filter (where released_at is null and attempts > 0) as tried,
        count(*) filter (where released_at is not null) as released,
+       count(*) filter (where fixed_at is not null) as fixed,
        max(attempts) as attempts, min(first_seen_at) as first_seen_at, max(last_seen_at) as last_seen_at
 from quarantined_events where cast(:reason as text) is null or reason = :reason
 group by reason order by 2 desc, reason

@@ -141,6 +141,11 @@ quarantined_events = Table(
         server_default=text("0"),
         comment="how often it was sent again, or a fix of it was tried",
     ),
+    Column(
+        "fixed_at",
+        DateTime(timezone=True),
+        comment="when other bytes were made of it and sent: the old ones may come, and wait no more",
+    ),
     comment="what was on the stream and is not an event, whole, with the reason",
 )
 

@@ -365,7 +365,7 @@ def test_another_place_of_the_archive_is_told(
         archived(world, there)
         done = infamous("forget", events[1].player, ARCHIVE_URL=here.url)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "in another place, which was named before: name it in ARCHIVE_URL" in done.stdout
+    assert "in another place, which was named before: name that in" in done.stdout
 
 
 def test_a_pseudonym_reaches_the_archive(world: World, tmp_path: Path) -> None:

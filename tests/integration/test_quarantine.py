@@ -24,6 +24,7 @@ from jobs.fix import THREW, fix, rehearse
 from jobs.quarantine import BadKey, Choice, NoSuchKey
 from jobs.release import Foreseen, Released, foresee, release
 from jobs.remedy import BadExpression, Remedy, Threw, python, sql
+from jobs.replay import replay
 from pipeline import failpoint
 from pipeline.entry import Form
 from pipeline.event import Reason, Window, encode
@@ -216,6 +217,45 @@ def test_a_fix_makes_rows_of_what_it_mends(world: World, is_sql: bool) -> None:
     assert attempts(world) == [0, *[1] * 121]
     waiting = [row["reason"] for row in rows(world) if row["released_at"] is None]
     assert sorted(waiting) == ["bad_rank", "unknown_version"]
+
+
+def test_what_was_fixed_stays_fixed_when_its_old_bytes_come_again(
+    world: World, infamous: Command
+) -> None:
+    """They are on the stream still: a replay, or a group that begins anew, brings them to the quarantine."""
+    refuse(world, *bad_ranks(3))
+    fix(world.engine, world.source, Choice(Reason.BAD_RANK), python(GUARDIAN), window(), limit=2)
+    settle(world)
+    assert world.count("game_events") == 2
+    assert replay(world.source, 0, now_ms()).repeated == 0
+    settle(world)
+    world.client.xgroup_destroy(world.source.key, world.source.group)
+    settle(world)
+    found = rows(world)
+    assert [row["times_seen"] for row in found] == [4, 4, 4]
+    assert [row["released_at"] is not None for row in found] == [True, True, False]
+    (summary,) = json.loads(infamous("list", "--json").stdout)
+    assert (summary["waiting"], summary["released"], summary["fixed"]) == (1, 2, 2)
+    shown = infamous("show", found[0]["sha256"].hex())
+    assert any(line.split()[0] == "fixed" for line in shown.stdout.splitlines() if line.strip())
+    assert release(world.engine, world.source).entries == 1
+
+
+def test_what_was_sent_as_it_was_comes_back(world: World) -> None:
+    """A remedy that changes nothing is a release: refused once more, it waits again."""
+    good = encode(chains(1, start_ms=now_ms() - 60_000)[0])
+    refuse(world, b"x")
+    with world.engine.begin() as connection:
+        connection.execute(
+            text(
+                "update quarantined_events set raw = :raw, sha256 = sha256(:raw), size_bytes = length(:raw)"
+            ),
+            {"raw": good},
+        )
+    assert fix(world.engine, world.source, Choice(), python("raw"), window()).entries == 1
+    (row,) = rows(world)
+    assert row["released_at"] is not None
+    assert row["fixed_at"] is None
 
 
 def test_an_expression_that_throws_leaves_the_row(world: World) -> None:
