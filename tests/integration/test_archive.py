@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -836,6 +837,69 @@ def test_a_disk_that_takes_no_more(source: Stream, storage: Storage, command: Co
     assert storage.names("") == []
     assert command("archive", "run").returncode == 0
     assert in_archive(storage) == meant(events)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with 256 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a file system")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def fill(disk: Path, *, but_pages: int) -> Path:
+    """Let a file take all room of a disk but for some pages; returns the file."""
+    ballast, room = disk / "ballast", os.statvfs(disk)
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, (room.f_bavail - but_pages) * room.f_frsize)
+    return ballast
+
+
+def test_a_disk_that_fills_up_anywhere(source: Stream, small_disk: Path, command: Command) -> None:
+    """At the rows, the manifest, the position: a sentence, whole files, and all of it once there is room."""
+    storage, events, full = Storage(str(small_disk / "archive")), list[Event](), list[bool]()
+    assert archived(source, storage) == Archived()
+    for pages in range(10):
+        more = [*recent(30, seed=2 * pages), *recent(30, seed=2 * pages + 1, ago_ms=2 * DAY_MS)]
+        events += more
+        source.append(encoded(more))
+        ballast = fill(small_disk, but_pages=pages)
+        is_full = True
+        with suppress(StorageError):
+            archived(source, storage)
+            is_full = False
+        full.append(is_full)
+        assert is_full or is_whole(storage)
+        ballast.unlink()
+        archived(source, storage)
+        assert in_archive(storage) == meant(events)
+        assert is_whole(storage)
+    assert full == sorted(full, reverse=True)
+    assert 3 <= sum(full) < len(full)
+    # On the command line, and where only what is there already is asked for.
+    at_disk = {"ARCHIVE_URL": storage.url}
+    source.append(encoded(recent(5, seed=99)))
+    ballast = fill(small_disk, but_pages=0)
+    done = command("archive", "run", variables=at_disk)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "(No space left on device): make room there, and run it again." in done.stderr
+    done = command("replay", "--from", "10d", "--source", "archive", "--json", variables=at_disk)
+    assert (done.returncode, json.loads(done.stdout)["events"]) == (0, len(events)), done.stderr
+    assert "is left out" in done.stderr
+    ballast.unlink()
 
 
 # --- changed
