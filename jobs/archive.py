@@ -370,27 +370,12 @@ def mend(storage: Storage, *, is_dry_run: bool = False) -> Mended:
 
 
 def _made_anew(storage: Storage, paths: Sequence[str]) -> Manifest:
-    files: list[File] = []
     entries: set[str] = set()
+    files: list[File] = []
     for path in paths:
-        kind, data = names.kind_of(path), storage.get(path)
-        sha256 = parquet.sha256(data)
-        if not names.is_named_for(path, sha256):
-            raise Damaged(
-                f"File {path} of the archive was cut or altered: bring it back as it was, from a backup, or"
-                " remove it to give it up."
-            )
-        try:
-            table = parquet.read(data)
-        except ValueError as error:
-            raise _unreadable(path, error) from None
-        ids = set(table["entry_id"].to_pylist())
-        first_ts, last_ts = parquet.times(table)
-        first_id, last_id = parquet.ends(table, "id" if kind == "events" else "entry_id")
-        files.append(
-            File(path, kind, len(table), len(data), sha256, first_ts, last_ts, first_id, last_id)
-        )
-        entries |= ids
+        file, table = described(storage, path)
+        files.append(file)
+        entries |= {*table["entry_id"].to_pylist()}
     in_order = sorted(entries, key=names.order) or [positions.NOWHERE]
     return Manifest(
         partition=PARTITION,
@@ -399,6 +384,28 @@ def _made_anew(storage: Storage, paths: Sequence[str]) -> Manifest:
         entries=len(entries),
         made_at=datetime.now(UTC),
         files=tuple(files),
+    )
+
+
+def described(storage: Storage, path: str) -> tuple[File, Any]:
+    """What a manifest would say of a file, and its rows. Raises Damaged, Gone, StorageError."""
+    kind, data = names.kind_of(path), storage.get(path)
+    sha256 = parquet.sha256(data)
+    if not names.is_named_for(path, sha256):
+        raise Damaged(
+            f"File {path} of the archive was cut or altered: bring it back as it was, from a backup, or"
+            " remove it to give it up."
+        )
+    try:
+        table = parquet.read(data)
+    except ValueError as error:
+        raise _unreadable(path, error) from None
+    first_id, last_id = parquet.ends(table, "id" if kind == "events" else "entry_id")
+    first_ts, last_ts = parquet.times(table)
+    size_bytes = len(data)
+    return (
+        File(path, kind, table.num_rows, size_bytes, sha256, first_ts, last_ts, first_id, last_id),
+        table,
     )
 
 

@@ -295,7 +295,7 @@ class _Known:
         at = names.path(PARTITION, names.batch_of(path))
         if path not in self._files:
             try:
-                files = archives.manifest(self._shelf, at).files
+                files = self._named(at, path)
             except Gone:  # it is being written, or was left by a process that was killed
                 return None
             except Damaged as fault:
@@ -303,6 +303,15 @@ class _Known:
                 return None
             self._files |= {file.path: file for file in files}
         return self._files.get(path)
+
+    def _named(self, at: str, path: str) -> tuple[File, ...]:
+        """The files of a manifest; of one that is gone, what a file that it named says of itself."""
+        try:
+            return archives.manifest(self._shelf, at).files
+        except Gone:
+            if names.newest([at]) > self.number:
+                raise
+            return (archives.described(self._shelf, path)[0],)
 
 
 def _warn(fault: Damaged) -> None:

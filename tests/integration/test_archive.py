@@ -523,7 +523,7 @@ def test_a_replay_notices_a_manifest_that_is_gone(
     assert sum(map(len, pages)) == 40
     # The archive goes on, and leaves the number and the files of what is gone alone.
     more = recent(5, seed=9)
-    source.append(encoded(more))
+    source.append(encoded([*lost, *more]))
     assert archived(source, storage).events == 5
     assert len(pd.read_parquet(Path(storage.url) / "events")) == 65
     assert command("archive", "mend", "--dry-run", "--json").returncode == 0
