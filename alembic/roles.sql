@@ -45,7 +45,8 @@ begin
                    'quarantined_events', 'pipeline_health', 'hourly_rollups', 'hourly_totals',
                    'player_days', 'daily_cohorts', 'mission_runs', 'daily_missions', 'touched_hours',
                    'session_parts', 'daily_rollups', 'daily_sessions', 'rollup_checks', 'forgotten_players',
-                   'imports', 'mission_parts', 'kept_hours', 'alembic_version'))
+                   'imports', 'mission_parts', 'kept_hours', 'moral_choices', 'hourly_items',
+                   'alembic_version'))
           and class.relkind in ('r', 'p')
           and class.relowner <> 'infamous_owner'::regrole
         union all
@@ -96,7 +97,8 @@ grant select on game_events, pipeline_health, kept_hours, alembic_version to inf
 grant select, update (released_at, attempts, fixed_at) on quarantined_events to infamous_jobs;
 grant select, insert, update, delete
     on hourly_rollups, hourly_totals, player_days, daily_cohorts, mission_runs, daily_missions,
-       touched_hours, session_parts, daily_rollups, daily_sessions, mission_parts
+       touched_hours, session_parts, daily_rollups, daily_sessions, mission_parts, moral_choices,
+       hourly_items
     to infamous_jobs;
 grant select, insert, update on imports to infamous_jobs;
 grant select, insert, delete on rollup_checks to infamous_jobs;
@@ -107,7 +109,7 @@ grant select (number, player_sha256) on forgotten_players to infamous_jobs;
 grant select
     on game_events, pipeline_health, hourly_rollups, hourly_totals, player_days, daily_cohorts,
        mission_runs, daily_missions, session_parts, daily_rollups, daily_sessions, rollup_checks, imports,
-       mission_parts, kept_hours
+       mission_parts, kept_hours, moral_choices, hourly_items
     to infamous_bi;
 -- Counts by reason, and when; what a sender wrote may be anything, and stays out of dashboards.
 grant select (sha256, size_bytes, reason, times_seen, first_seen_at, last_seen_at, released_at, entry_id,

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, CursorResult, Engine, text
 
-from jobs import days, missions, raw, rollup, sessions, touched
+from jobs import choices, days, items, missions, raw, rollup, sessions, touched
 from jobs.progress import Progress, untold
 from jobs.summary import HOUR, Summary, of_day
 from pipeline import log
@@ -31,7 +31,7 @@ NOTE: Final = text("""
 insert into rollup_checks (checked_at, first_hour, last_hour, hours, wrong)
 values (clock_timestamp(), :first_hour, :last_hour, :hours, :wrong)
 """)
-OF_RAW: Final = (rollup.ROLLUPS, sessions.PARTS, missions.PARTS)
+OF_RAW: Final = (rollup.ROLLUPS, sessions.PARTS, missions.PARTS, choices.CHOICES, items.ITEMS)
 OF_DAYS: Final = (days.ROLLUPS, days.PLAYERS, days.COHORTS, missions.DAILY)
 # So many of the wrong hours are named in the log.
 _NAMED: Final = 5
@@ -195,7 +195,8 @@ def _compare_sums(connection: Connection, its_days: list[date], found: _Findings
             found.add_day(sessions.DAILY.name, day)
     # Runs of missions go over days: all those on which one begins or ends, or should.
     for of_run in connection.execute(missions.WRONG_RUNS).scalars():
-        if not unsure.intersection(of_run):
+        first, last = min(of_run), max(of_run)
+        if not any(first <= day <= last for day in unsure):
             for day in set(its_days).intersection(of_run):
                 found.add_day("mission_runs", day)
 

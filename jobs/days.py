@@ -20,6 +20,7 @@ from jobs import missions, sessions, touched
 from jobs.summary import Summary, from_day, of_day
 from jobs.touched import Told
 from pipeline import failpoint
+from pipeline.event import EVIL_RANKS, GOOD_RANKS
 
 # Any number, the same for every rollup. One for all days, since one day's work can reach into others.
 LOCK: Final = 4_815_162_344
@@ -37,20 +38,36 @@ ROLLUPS: Final = Summary(
     group by 1, 2, 3
     """,
 )
+_RANK: Final = " ".join(
+    [
+        "case",
+        *(f"when karma_total <= {limit} then '{rank}'" for limit, rank in EVIL_RANKS),
+        *(f"when karma_total >= {limit} then '{rank}'" for limit, rank in GOOD_RANKS),
+        "when karma_total is not null then 'Neutral' end",
+    ]
+)
 # All rows of a player carry its first day, but a day that has just been forgotten may have been it.
 PLAYERS: Final = Summary(
     "player_days",
     "day",
     ("player",),
-    ("first_day",),
-    """
+    ("first_day", "events", "xp_delta", "karma_delta", "karma_total", "rank"),
+    f"""
     select cast(:day as date) as day, player, least(:day, (
         select min(known.day) from player_days known where known.player = active.player
-    )) as first_day
+    )) as first_day, events, xp_delta, karma_delta, karma_total, {_RANK} as rank
     from (
-        select distinct player from hourly_rollups where hour >= :begin and hour < :end
+        select player, sum(events)::bigint as events, sum(xp_delta)::bigint as xp_delta,
+               sum(karma_delta)::bigint as karma_delta
+        from hourly_rollups where hour >= :begin and hour < :end
+        group by player
     ) as active
-    """,
+    left join (
+        select distinct on (player) player, karma_total
+        from session_parts where hour >= :begin and hour < :end
+        order by player, started_at desc
+    ) as last_part using (player)
+    """,  # noqa: S608  # the names are ours
 )
 # Of the later rows those are wrong whose player turns out to have been there on this day already, and those
 # of which this day was the first and is no longer there.

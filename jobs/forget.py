@@ -57,6 +57,7 @@ _ROLLUPS: Final = (
     "player_days",
     "mission_parts",
     "mission_runs",
+    "moral_choices",
 )
 
 # One after the other: where a higher number were seen before a lower one, nobody would look for that one.

@@ -3,8 +3,8 @@ hours make up, and how many began and ended when.
 
 A run is one of a player, a mission and a playthrough, and may go over days. It is not remembered as such but
 put together from the hours it was played in: so events may come late, be removed, or leave with retention,
-and the run is what is known of it. Both names are the sender's own: cut, they fit into an index whatever
-they are.
+and the run is what is known of it. It ends with its first completion: what a sender tells of it afterwards
+is not counted. Both names are the sender's own: cut, they fit into an index whatever they are.
 """
 
 from __future__ import annotations
@@ -15,20 +15,36 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from jobs.summary import Summary, from_day, of_day, of_hour
+from pipeline.event import INT64_MAX
 
+# Whether an event comes before the first completion in its hour, or is it.
+_COUNTS: Final = """(
+    completed.ts is null or (played.ts, played.seq, played.id) <= (completed.ts, completed.seq, completed.id)
+)"""
 PARTS: Final = Summary(
     "mission_parts",
     "hour",
     ("player", "mission", "playthrough"),
-    ("is_completed",),
-    """
-    select date_bin('1 hour', ts, 'epoch') as hour, player, left(details ->> 'mission', 64) as mission,
-           left(coalesce(details ->> 'playthrough', '1'), 64) as playthrough,
-           bool_or(action = 'mission_complete') as is_completed
-    from game_events
-    where ts >= :begin and ts < :end and details ->> 'mission' is not null
-    group by 1, 2, 3, 4
-    """,
+    ("started_at", "ended_at", "completed_at", "events", "kills", "recharges"),
+    f"""
+    with played as (
+        select date_bin('1 hour', ts, 'epoch') as hour, player, left(details ->> 'mission', 64) as mission,
+               left(coalesce(details ->> 'playthrough', '1'), 64) as playthrough,
+               action, ts, coalesce(seq, {INT64_MAX}) as seq, id
+        from game_events
+        where ts >= :begin and ts < :end and details ->> 'mission' is not null
+    ), completed as (
+        select distinct on (hour, player, mission, playthrough) *
+        from played where action = 'mission_complete'
+        order by hour, player, mission, playthrough, ts, seq, id
+    )
+    select hour, player, mission, playthrough, min(played.ts) as started_at, max(played.ts) as ended_at,
+           min(completed.ts) as completed_at, count(*) filter (where {_COUNTS}) as events,
+           count(*) filter (where {_COUNTS} and played.action = 'kill_enemy') as kills,
+           count(*) filter (where {_COUNTS} and played.action = 'recharge') as recharges
+    from played left join completed using (hour, player, mission, playthrough)
+    group by hour, player, mission, playthrough
+    """,  # noqa: S608  # the names are ours
 )
 DAILY: Final = Summary(
     "daily_missions",
@@ -51,22 +67,34 @@ DAILY: Final = Summary(
     """,
 )
 
+# Where the events of one part were never counted, those of the run are not known either.
 _PUT_TOGETHER: Final = """
-select player, mission, playthrough, (min(hour) at time zone 'UTC')::date as started_on,
-       (min(hour) filter (where is_completed) at time zone 'UTC')::date as completed_on
-from mission_parts
+select player, mission, playthrough, (min(started_at) at time zone 'UTC')::date as started_on,
+       (min(completed_at) at time zone 'UTC')::date as completed_on, min(started_at) as started_at,
+       min(completed_at) as completed_at, coalesce(min(completed_at), max(ended_at)) as ended_at,
+       case when count(events) = count(*) then sum(events)::bigint end as events,
+       case when count(kills) = count(*) then sum(kills)::bigint end as kills,
+       case when count(recharges) = count(*) then sum(recharges)::bigint end as recharges
+from (
+    select *, min(completed_at) over (partition by player, mission, playthrough) as ended
+    from mission_parts {concerned}
+) as parts
+where hour <= coalesce(ended, 'infinity')
+group by player, mission, playthrough
 """
-# A day's hours can change runs that were played in them, and those that were said to begin or end there.
+_OF_RUN: Final = (
+    "started_on", "completed_on", "started_at", "completed_at", "ended_at", "events", "kills", "recharges",
+)  # fmt: skip
+_KNOWN: Final = ", ".join(f"known.{name}" for name in _OF_RUN)
+# A day's hours can change runs that were played in them, and those that were said to go on there: of these
+# they may have lost all events.
 RENEW_RUNS: Final = text(f"""
 with concerned as (
     select player, mission, playthrough from mission_parts where hour >= :begin and hour < :end
     union
-    select player, mission, playthrough from mission_runs where started_on = :day
-    union
-    select player, mission, playthrough from mission_runs where completed_on = :day
+    select player, mission, playthrough from mission_runs where started_at < :end and ended_at >= :begin
 ), runs as (
-    {_PUT_TOGETHER} join concerned using (player, mission, playthrough)
-    group by player, mission, playthrough
+    {_PUT_TOGETHER.format(concerned="join concerned using (player, mission, playthrough)")}
 ), gone as (
     delete from mission_runs using (
         select * from concerned except select player, mission, playthrough from runs
@@ -74,21 +102,22 @@ with concerned as (
     where (mission_runs.player, mission_runs.mission, mission_runs.playthrough)
         = (lost.player, lost.mission, lost.playthrough)
 )
-insert into mission_runs as known (player, mission, playthrough, started_on, completed_on)
+insert into mission_runs as known (player, mission, playthrough, {", ".join(_OF_RUN)})
 select * from runs
 on conflict (player, mission, playthrough) do update set
-    started_on = excluded.started_on, completed_on = excluded.completed_on
-where (known.started_on, known.completed_on)
-    is distinct from (excluded.started_on, excluded.completed_on)
+    {", ".join(f"{name} = excluded.{name}" for name in _OF_RUN)}
+where ({_KNOWN}) is distinct from ({", ".join(f"excluded.{name}" for name in _OF_RUN)})
 """)  # noqa: S608  # the names are ours
 # The days on which runs begin or end, or should, of which something is wrong.
 WRONG_RUNS: Final = text(f"""
-with runs as ({_PUT_TOGETHER} group by player, mission, playthrough)
-select distinct array_remove(array[
-    runs.started_on, runs.completed_on, known.started_on, known.completed_on
-], null)
+with runs as ({_PUT_TOGETHER.format(concerned="")})
+select distinct array(
+    select distinct (moment at time zone 'UTC')::date
+    from unnest(array[runs.started_at, runs.ended_at, known.started_at, known.ended_at]) as moment
+    where moment is not null
+)
 from runs full join mission_runs as known using (player, mission, playthrough)
-where (runs.started_on, runs.completed_on) is distinct from (known.started_on, known.completed_on)
+where ({", ".join(f"runs.{name}" for name in _OF_RUN)}) is distinct from ({_KNOWN})
 """)  # noqa: S608
 
 

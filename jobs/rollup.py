@@ -18,7 +18,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, text
 
-from jobs import days, missions, raw, sessions, touched
+from jobs import choices, days, items, missions, raw, sessions, touched
 from jobs.progress import Progress, untold
 from jobs.summary import HOUR, Summary, of_hour
 from pipeline import failpoint
@@ -184,6 +184,8 @@ def _count(connection: Connection, hour: datetime) -> int | None:
         rows = connection.execute(ROLLUPS.note, span).rowcount
         sessions.make(connection, hour)
         missions.make(connection, hour)
+        choices.make(connection, hour)
+        items.make(connection, hour)
         # Asked last: a partition that is there now was there when its events were counted.
         if not raw.has_hour(connection, hour):
             attempt.rollback()

@@ -22,17 +22,20 @@ PARTS: Final = Summary(
     "session_parts",
     "hour",
     ("player", "started_at"),
-    ("ended_at", "events", "xp_delta", "karma_delta"),
+    ("ended_at", "events", "xp_delta", "karma_delta", "karma_total"),
     f"""
     select hour, player, min(ts) as started_at, max(ts) as ended_at, count(*) as events,
-           sum(xp_delta) as xp_delta, sum(karma_delta) as karma_delta
+           sum(xp_delta) as xp_delta, sum(karma_delta) as karma_delta,
+           max(karma_total) filter (where is_end) as karma_total
     from (
         select *, count(*) filter (where is_start) over (partition by hour, player order by ts) as part
         from (
-            select hour, player, ts, xp_delta, karma_delta,
-                   ts - lag(ts) over (partition by hour, player order by ts) > {_GAP} as is_start
+            select hour, player, ts, xp_delta, karma_delta, karma_total,
+                   ts - lag(ts) over in_order > {_GAP} as is_start,
+                   coalesce(lead(ts) over in_order - ts > {_GAP}, true) as is_end
             from game_events, date_bin('1 hour', ts, 'epoch') as hour
             where ts >= :begin and ts < :end
+            window in_order as (partition by hour, player order by ts, seq, id)
         ) as spaced
     ) as numbered
     group by hour, player, part
@@ -47,7 +50,7 @@ exists (
 """
 NOTE_PARTS: Final = text(f"""
 insert into session_parts
-    (hour, player, started_at, ended_at, events, xp_delta, karma_delta, is_continued)
+    (hour, player, started_at, ended_at, events, xp_delta, karma_delta, karma_total, is_continued)
 select part.*, {_FOLLOWS} from ({PARTS.count}) as part
 """)  # noqa: S608
 LINK: Final = text(f"""

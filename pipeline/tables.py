@@ -154,6 +154,19 @@ def _count(name: str, comment: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default=text("0"), comment=comment)
 
 
+# What rollups of before do not know.
+_NOT_COUNTED: Final = "null where the raw events were gone before this was counted"
+
+
+def _played(until: str) -> tuple[Column[int], ...]:
+    """What was done in a run of a mission."""
+    return (
+        Column("events", BigInteger, comment=f"how many {until}; {_NOT_COUNTED}"),
+        Column("kills", BigInteger, comment="of those, enemies killed"),
+        Column("recharges", BigInteger, comment="of those, recharges"),
+    )
+
+
 def _seconds(name: str, comment: str) -> Column[float]:
     return Column(name, Double, nullable=False, server_default=text("0"), comment=comment)
 
@@ -274,6 +287,11 @@ player_days = Table(
         nullable=False,
         comment="the first day this player did anything; the same in all its rows",
     ),
+    Column("events", BigInteger, nullable=False, comment="how many on the day"),
+    Column("xp_delta", BigInteger, nullable=False, comment="sum of their xp_delta"),
+    Column("karma_delta", BigInteger, nullable=False, comment="sum of their karma_delta"),
+    Column("karma_total", Integer, comment=f"karma after the day's last event; {_NOT_COUNTED}"),
+    Column("rank", Text, comment="the name of that karma"),
     Index(None, "player", "day"),
     comment="one row a player and day it was active on; what daily_cohorts counts",
 )
@@ -314,7 +332,24 @@ mission_parts = Table(
         primary_key=True,
         comment="the how manieth time, from 1, as the events tell it; 1 if they do not",
     ),
-    Column("is_completed", Boolean, nullable=False, comment="whether it was completed in the hour"),
+    Column(
+        "completed_at",
+        DateTime(timezone=True),
+        comment="when it was completed first in the hour; null when it was not",
+    ),
+    Column(
+        "started_at",
+        DateTime(timezone=True),
+        nullable=False,
+        comment="its first event; its beginning where only the hour is known",
+    ),
+    Column(
+        "ended_at",
+        DateTime(timezone=True),
+        nullable=False,
+        comment="its last event; its beginning where only the hour is known",
+    ),
+    *_played("up to the completion, if there is one in the hour"),
     Index(None, "player", "mission", "playthrough"),
     comment="runs of missions cut by UTC hour; what mission_runs is made from",
 )
@@ -340,6 +375,20 @@ mission_runs = Table(
     Column(
         "completed_on", Date, index=True, comment="UTC day it was completed; null when it was not"
     ),
+    Column(
+        "completed_at",
+        DateTime(timezone=True),
+        comment="when it was completed first; null when it was not",
+    ),
+    Column("started_at", DateTime(timezone=True), nullable=False, comment="its first event"),
+    Column(
+        "ended_at",
+        DateTime(timezone=True),
+        nullable=False,
+        index=True,
+        comment="its completion, or its last event so far",
+    ),
+    *_played("up to the completion, or so far"),
     comment="one row a player, mission and playthrough; what daily_missions counts",
 )
 
@@ -428,6 +477,7 @@ session_parts = Table(
         nullable=False,
         comment="whether the player's event before it, in the hour before, is 30 minutes back or less",
     ),
+    Column("karma_total", Integer, comment=f"karma after its last event; {_NOT_COUNTED}"),
     comment="sessions, which a gap of over 30 minutes ends, cut by UTC hour: those that are not"
     " continued begin one",
 )
@@ -551,4 +601,63 @@ imports = Table(
     ),
     Column("finished_at", DateTime(timezone=True), comment="when it was done; null before"),
     comment="one row a file that was imported, or is being",
+)
+
+moral_choices = Table(
+    "moral_choices",
+    metadata,
+    Column(
+        "hour",
+        DateTime(timezone=True),
+        primary_key=True,
+        comment="beginning of the UTC hour it was made in",
+    ),
+    Column("player", Text, primary_key=True, comment="whose choice"),
+    Column("ts", DateTime(timezone=True), primary_key=True, comment="when"),
+    Column("id", Uuid, primary_key=True, comment="the event's id"),
+    Column("mission", Text, comment="in which, cut to 64 characters; null if not told"),
+    Column("choice", Text, comment="its name, cut to 64 characters; null if not told"),
+    Column(
+        "side",
+        Text,
+        comment="good or evil: as the event tells it, else as karma went; null if neither says",
+    ),
+    Index(None, "player", "ts"),
+    comment="one row a moral choice, kept when the raw events are gone",
+)
+
+hourly_items = Table(
+    "hourly_items",
+    metadata,
+    Column(
+        "hour",
+        DateTime(timezone=True),
+        primary_key=True,
+        comment="beginning of the UTC hour the row sums up",
+    ),
+    Column("action", Text, primary_key=True, comment="events of what kind"),
+    Column(
+        "district",
+        Text,
+        primary_key=True,
+        comment="where, cut to 64 characters; empty if not told",
+    ),
+    Column(
+        "subject",
+        Text,
+        primary_key=True,
+        comment="which enemy, civilian, energy source, mission, ability or choice; cut, or empty",
+    ),
+    Column(
+        "variant",
+        Text,
+        primary_key=True,
+        comment="of a kill the ability, of an upgrade its level, of a mission its kind, of a choice the side;"
+        " cut, or empty",
+    ),
+    Column("events", BigInteger, nullable=False, comment="how many"),
+    Column("xp_delta", BigInteger, nullable=False, comment="sum of their xp_delta"),
+    Column("karma_delta", BigInteger, nullable=False, comment="sum of their karma_delta"),
+    comment="what events were about, by hour and without players; what is not among the 100 most"
+    " frequent of its hour and action is summed up as (other)",
 )
