@@ -49,7 +49,8 @@ _CHUNK: Final = 200
 _MOST_UNSURE: Final = 1_000_000
 _FOR_EVER_MS: Final = 2**63
 
-# Tables of which rows are one player's; what sums up all players is made anew from them.
+# Tables of which rows are one player's; what sums up all players is made anew from them. So are hourly_items
+# from the raw events; where those are gone, its counts stay as they are: there is no name in them.
 _ROLLUPS: Final = (
     "hourly_rollups",
     "session_parts",

@@ -92,7 +92,8 @@ RENEW_RUNS: Final = text(f"""
 with concerned as (
     select player, mission, playthrough from mission_parts where hour >= :begin and hour < :end
     union
-    select player, mission, playthrough from mission_runs where started_at < :end and ended_at >= :begin
+    select player, mission, playthrough from mission_runs
+    where started_at < :end and ended_at >= :begin or started_on = :day or completed_on = :day
 ), runs as (
     {_PUT_TOGETHER.format(concerned="join concerned using (player, mission, playthrough)")}
 ), gone as (
@@ -111,11 +112,11 @@ where ({_KNOWN}) is distinct from ({", ".join(f"excluded.{name}" for name in _OF
 # The days on which runs begin or end, or should, of which something is wrong.
 WRONG_RUNS: Final = text(f"""
 with runs as ({_PUT_TOGETHER.format(concerned="")})
-select distinct array(
-    select distinct (moment at time zone 'UTC')::date
-    from unnest(array[runs.started_at, runs.ended_at, known.started_at, known.ended_at]) as moment
-    where moment is not null
-)
+select distinct array_remove(array[
+    runs.started_on, (runs.ended_at at time zone 'UTC')::date,
+    known.started_on, known.completed_on,
+    (known.started_at at time zone 'UTC')::date, (known.ended_at at time zone 'UTC')::date
+], null)
 from runs full join mission_runs as known using (player, mission, playthrough)
 where ({", ".join(f"runs.{name}" for name in _OF_RUN)}) is distinct from ({_KNOWN})
 """)  # noqa: S608

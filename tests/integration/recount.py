@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
+from pipeline.event import RANK_BY_KARMA
 from producer.truth import SESSION_GAP_MS
 from tests.conftest import World
 
@@ -20,13 +21,29 @@ DAY: Final = timedelta(days=1)
 GAP: Final = timedelta(milliseconds=SESSION_GAP_MS)
 TABLES: Final = (
     "hourly_rollups", "hourly_totals", "session_parts", "mission_parts", "daily_rollups", "player_days",
-    "daily_cohorts", "mission_runs", "daily_missions", "daily_sessions",
+    "daily_cohorts", "mission_runs", "daily_missions", "daily_sessions", "moral_choices", "hourly_items",
 )  # fmt: skip
-RAW: Final = """
-select ts, player, action, xp_delta, karma_delta, details ->> 'mission' as mission,
+# Of the details these, as text.
+TOLD: Final = (
+    "mission", "district", "enemy", "civilian", "ability", "choice", "side", "kind", "level",
+)  # fmt: skip
+RAW: Final = f"""
+select id, ts, seq, player, action, xp_delta, karma_delta, karma_total, energy_source,
+       {", ".join(f"details ->> '{name}' as {name}" for name in TOLD)},
        coalesce(details ->> 'playthrough', '1') as playthrough
-from game_events order by ts
+from game_events
 """
+# What an event is about, by its action: the thing, and which of its kind.
+ABOUT: Final = {
+    "kill_enemy": ("enemy", "ability"),
+    "kill_civilian": ("civilian", "ability"),
+    "recharge": ("energy_source", None),
+    "mission_complete": ("mission", "kind"),
+    "ability_upgrade": ("ability", "level"),
+    "moral_choice": ("choice", "side"),
+}
+NAMED: Final = 100
+LONGEST: Final = 64
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
@@ -54,6 +71,7 @@ def recount(world: World) -> Tables:
         row["ts"] = row["ts"].astimezone(UTC)
         row["hour"] = row["ts"].replace(minute=0, second=0, microsecond=0)
         row["day"] = row["ts"].date()
+    raw.sort(key=_in_order)
     found: Tables = {
         "hourly_rollups": _summed(raw, "hour", "player", "action"),
         "hourly_totals": _summed(raw, "hour", "action"),
@@ -61,8 +79,15 @@ def recount(world: World) -> Tables:
         **_players(raw),
         **_missions([row for row in raw if row["mission"] is not None]),
         **_sessions(raw),
+        "moral_choices": [_choice(row) for row in raw if row["action"] == "moral_choice"],
+        "hourly_items": _items(raw),
     }
     return {table: _sorted([_rounded(row) for row in found[table]]) for table in TABLES}
+
+
+def _in_order(row: Row) -> tuple[Any, ...]:
+    """Of one millisecond those come last that are not counted."""
+    return row["ts"], float("inf") if row["seq"] is None else row["seq"], str(row["id"])
 
 
 def _sorted(rows: list[Row]) -> list[Row]:
@@ -95,13 +120,19 @@ def _summed(raw: list[Row], *keys: str) -> list[Row]:
 
 
 def _players(raw: list[Row]) -> Tables:
-    days: defaultdict[str, set[date]] = defaultdict(set)
+    first: dict[str, date] = {}
+    last: dict[tuple[date, str], int] = {}
     for row in raw:
-        days[row["player"]].add(row["day"])
+        first.setdefault(row["player"], row["day"])
+        last[row["day"], row["player"]] = row["karma_total"]
     rows = [
-        {"day": day, "player": player, "first_day": min(active)}
-        for player, active in days.items()
-        for day in active
+        row
+        | {
+            "first_day": first[row["player"]],
+            "karma_total": last[row["day"], row["player"]],
+            "rank": RANK_BY_KARMA[last[row["day"], row["player"]]],
+        }
+        for row in _summed(raw, "day", "player")
     ]
     cohorts = Counter((row["day"], row["first_day"]) for row in rows)
     return {
@@ -114,43 +145,99 @@ def _players(raw: list[Row]) -> Tables:
 
 
 def _missions(raw: list[Row]) -> Tables:
-    parts: defaultdict[tuple[Any, ...], bool] = defaultdict(bool)
-    begun: dict[tuple[str, str, str], date] = {}
-    done: dict[tuple[str, str, str], date] = {}
-    for row in raw:
-        run = (row["player"], row["mission"], row["playthrough"])
-        is_completion = row["action"] == "mission_complete"
-        parts[row["hour"], *run] |= is_completion
-        begun.setdefault(run, row["day"])
-        if is_completion:
-            done.setdefault(run, row["day"])
-    daily: defaultdict[tuple[date, str], Counter[str]] = defaultdict(Counter)
-    for what, days in (("started", begun), ("completed", done)):
-        for (_, mission, playthrough), day in days.items():
-            daily[day, mission][f"runs_{what}"] += 1
-            daily[day, mission][f"players_{what}"] += playthrough == "1"
     names = ("player", "mission", "playthrough")
+    runs: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in raw:
+        runs[row["player"], row["mission"][:LONGEST], row["playthrough"][:LONGEST]].append(row)
+    of_runs, of_parts = [], []
+    daily: defaultdict[tuple[date, str], Counter[str]] = defaultdict(Counter)
+    for run, events in runs.items():
+        name = dict(zip(names, run, strict=True))
+        done = _done(events)
+        begun, ended = done[0]["day"], None
+        if done[-1]["action"] == "mission_complete":
+            ended = done[-1]["day"]
+        of_runs.append(name | {"started_on": begun, "completed_on": ended} | _run(events))
+        for hour, some in groupby(events, lambda event: event["hour"]):
+            part = list(some)
+            of_parts.append(
+                name | {"hour": hour} | _run(part) | {"ended_at": max(e["ts"] for e in part)}
+            )
+        for what, day in (("started", begun), ("completed", ended)):
+            if day is not None:
+                daily[day, run[1]][f"runs_{what}"] += 1
+                daily[day, run[1]][f"players_{what}"] += run[2] == "1"
     counts = ("runs_started", "runs_completed", "players_started", "players_completed")
     return {
-        "mission_parts": [
-            dict(zip(("hour", *names), key, strict=True)) | {"is_completed": is_completed}
-            for key, is_completed in parts.items()
-        ],
-        "mission_runs": [
-            dict(zip(names, run, strict=True)) | {"started_on": day, "completed_on": done.get(run)}
-            for run, day in begun.items()
-        ],
+        "mission_parts": of_parts,
+        "mission_runs": of_runs,
         "daily_missions": [
-            {"day": day, "mission": mission} | {name: found[name] for name in counts}
+            {"day": day, "mission": mission} | {count: found[count] for count in counts}
             for (day, mission), found in daily.items()
         ],
     }
 
 
+def _done(events: list[Row]) -> list[Row]:
+    """Those up to the first completion, or all."""
+    for number, event in enumerate(events, start=1):
+        if event["action"] == "mission_complete":
+            return events[:number]
+    return events
+
+
+def _run(events: list[Row]) -> Row:
+    """What is known of a run, or of a part of one, from its events in order."""
+    done = _done(events)
+    is_completed = done[-1]["action"] == "mission_complete"
+    actions = Counter(event["action"] for event in done)
+    return {
+        "started_at": done[0]["ts"],
+        "completed_at": done[-1]["ts"] if is_completed else None,
+        "ended_at": done[-1]["ts"],
+        "events": len(done),
+        "kills": actions["kill_enemy"],
+        "recharges": actions["recharge"],
+    }
+
+
+def _choice(row: Row) -> Row:
+    way = (row["karma_delta"] > 0) - (row["karma_delta"] < 0)
+    side = row["side"] if row["side"] in {"good", "evil"} else (None, "good", "evil")[way]
+    return {
+        **{name: row[name] for name in ("hour", "player", "ts", "id")},
+        **{name: row[name] and row[name][:LONGEST] for name in ("mission", "choice")},
+        "side": side,
+    }
+
+
+def _items(raw: list[Row]) -> list[Row]:
+    names = ("district", "subject", "variant")
+    for row in raw:
+        keys = ("district", *ABOUT[row["action"]])
+        told = [row[key] if key else None for key in keys]
+        row |= {name: (value or "")[:LONGEST] for name, value in zip(names, told, strict=True)}
+    found: list[Row] = []
+    summed = sorted(
+        _summed(raw, "hour", "action", *names),
+        key=lambda row: (row["hour"], row["action"], -row["events"], *(row[n] for n in names)),
+    )
+    for _, of_action in groupby(summed, lambda row: (row["hour"], row["action"])):
+        kept_ones = list(of_action)
+        for row in kept_ones[NAMED:]:
+            row.update(district="(other)", subject="(other)", variant="")
+        found += kept_ones
+    sums: defaultdict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
+    for row in found:
+        counts = {name: row.pop(name) for name in ("events", "xp_delta", "karma_delta")}
+        sums[tuple(row.items())].update(counts)
+    return [dict(key) | {"karma_delta": 0, "xp_delta": 0} | counts for key, counts in sums.items()]
+
+
 def _sessions(raw: list[Row]) -> Tables:
     parts: list[Row] = []
     begun: defaultdict[date, list[tuple[str, float]]] = defaultdict(list)
-    for player, events in groupby(sorted(raw, key=lambda row: (row["player"], row["ts"])), _player):
+    for player, events in groupby(sorted(raw, key=_player), _player):
         sessions: list[list[Row]] = []
         for event in events:
             if not sessions or event["ts"] - sessions[-1][-1]["ts"] > GAP:
@@ -172,6 +259,7 @@ def _sessions(raw: list[Row]) -> Tables:
                         "events": len(part),
                         "xp_delta": sum(event["xp_delta"] for event in part),
                         "karma_delta": sum(event["karma_delta"] for event in part),
+                        "karma_total": part[-1]["karma_total"],
                         "is_continued": part[0] is not session[0],
                     }
                 )

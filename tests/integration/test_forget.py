@@ -49,8 +49,9 @@ ROLLUPS = (
         "player_days",
         "mission_parts",
         "mission_runs",
+        "moral_choices",
     ),
-    *("hourly_totals", "daily_cohorts", "daily_missions", "daily_sessions"),
+    *("hourly_totals", "daily_cohorts", "daily_missions", "daily_sessions", "hourly_items"),
 )
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 

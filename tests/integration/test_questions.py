@@ -66,7 +66,7 @@ KEPT_COHORTS: Final = "select * from daily_cohorts order by day, first_day"
 KEPT_MISSIONS: Final = "select * from daily_missions order by day, mission"
 TABLES: Final = (
     "hourly_totals", "session_parts", "mission_parts", "player_days", "daily_rollups", "daily_cohorts",
-    "mission_runs", "daily_missions", "daily_sessions",
+    "mission_runs", "daily_missions", "daily_sessions", "moral_choices", "hourly_items",
 )  # fmt: skip
 
 

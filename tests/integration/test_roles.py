@@ -30,7 +30,10 @@ from tests.conftest import World
 from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
 from tests.unit.samples import chains
 
-READ = ("game_events", "pipeline_health", "hourly_rollups", "daily_cohorts", "daily_missions")
+READ = (
+    *("game_events", "pipeline_health", "hourly_rollups", "daily_cohorts", "daily_missions"),
+    *("moral_choices", "hourly_items"),
+)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
@@ -29,7 +29,8 @@ from jobs import touched as touched_hours
 from jobs.check import check, mend
 from jobs.rollup import RolledUp, roll_up_touched, rollup
 from pipeline import failpoint
-from pipeline.event import Event, encode
+from pipeline.event import ACTIONS as ACTIONS_OF_GAME
+from pipeline.event import RANK_BY_KARMA, Event, encode
 from producer.simulate import DAY_MS, history, population
 from producer.truth import SESSION_GAP_MS, truth
 from tests import commands
@@ -45,7 +46,7 @@ MS: Final = timedelta(milliseconds=1)
 DAYS: Final = 8
 # Whole days, the last of them yesterday.
 START: Final = datetime.combine(datetime.now(UTC).date() - DAYS * DAY, time(), UTC)
-ACTIONS: Final = ("kill_enemy", "recharge", "mission_complete")
+ACTIONS: Final = (*ACTIONS_OF_GAME, "kill_enemy", "mission_complete")
 TOLD: Final = "select hour, touched_at from touched_hours order by hour, touched_at"
 WAITING: Final = """
 select pid from pg_stat_activity where datname = current_database() and wait_event = 'advisory'
@@ -84,10 +85,8 @@ def change(world: World, statement: str, **values: Any) -> None:
 
 def deed(at: datetime, player: str = "Zeke", number: int = 1, **changes: Any) -> bytes:
     """Something that a player did; ``number`` tells those of one millisecond apart."""
-    details = changes.pop("details", {"mission": "M", "playthrough": 1})
-    return payload(
-        round(at.timestamp() * 1000), number, player=player, seq=number, details=details, **changes
-    )
+    usual = {"seq": number, "details": {"mission": "M", "playthrough": 1}}
+    return payload(round(at.timestamp() * 1000), number, player=player, **(usual | changes))
 
 
 def store(world: World, payloads: Iterable[bytes], name: str = "test") -> int:
@@ -164,20 +163,34 @@ def some_life(chance: random.Random, players: int = 6) -> list[bytes]:
                 if chance.random() < 0.3:
                     edge = datetime.combine(at.date() + DAY, time(), UTC)
                 at = edge - chance.choice([0, 1]) * MS
-            deeds.append(
-                deed(
-                    at,
-                    f"player {player}",
-                    number,
-                    action=chance.choice(ACTIONS),
-                    xp_delta=chance.randrange(9),
-                    details={
-                        "mission": f"M{chance.randrange(3)}",
-                        "playthrough": chance.randrange(3),
-                    },
-                )
-            )
+            deeds.append(some_deed(chance, at, f"player {player}", number))
     return deeds
+
+
+def some_deed(chance: random.Random, at: datetime, player: str, number: int) -> bytes:
+    """Anything that a player may do, told in full, in part or oddly."""
+    karma, action = chance.randrange(-100, 101), chance.choice(ACTIONS)
+    told: dict[str, Any] = {
+        "mission": f"M{chance.randrange(3)}",
+        "playthrough": chance.randrange(3),
+        "district": chance.choice(["Neon", "Warren", "(other)", ["odd"], None]),
+        "side": chance.choice(["good", "evil", "neither", None]),
+    }
+    for name in ("enemy", "civilian", "ability", "choice", "kind", "level"):
+        told[name] = chance.choice([name, f"another {name}", chance.randrange(3), {"n": 1}])
+    return deed(
+        at,
+        player,
+        number,
+        action=action,
+        seq=chance.choice([number, 1000 - number, None]),
+        xp_delta=chance.randrange(9),
+        karma_delta=chance.randrange(-2, 3),
+        karma_total=karma,
+        rank=RANK_BY_KARMA[karma],
+        energy_source=chance.choice(["car", "person", "x" * 99]) if action == "recharge" else None,
+        details=chance.choice([told, told, told, {"mission": "M0"}, {}, None]),
+    )
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -623,13 +636,15 @@ ERRORS: Final = {
     "hourly_rollups": "update hourly_rollups set xp_delta = xp_delta + 1 where hour = :hour",
     "hourly_totals": "delete from hourly_totals where hour = :hour",
     "session_parts": "update session_parts set ended_at = ended_at + interval '1 s' where hour = :hour",
-    "mission_parts": "update mission_parts set is_completed = not is_completed where hour = :hour",
+    "mission_parts": "update mission_parts set kills = kills + 1 where hour = :hour",
     "daily_rollups": "insert into daily_rollups values (:day, 'Nobody', 'recharge', 1, 1, 1)",
     "player_days": "update player_days set first_day = first_day - 1 where day = :day",
     "daily_cohorts": "update daily_cohorts set players = players + 1 where day = :day",
     "mission_runs": "update mission_runs set completed_on = null where started_on = :day",
     "daily_missions": "delete from daily_missions where day = :day",
     "daily_sessions": "update daily_sessions set seconds_p90 = seconds_p90 + 1 where day = :day",
+    "moral_choices": "update moral_choices set side = null where hour = :hour",
+    "hourly_items": "update hourly_items set subject = 'Nobody' where hour = :hour",
 }
 
 
@@ -641,7 +656,7 @@ def lived(world: World) -> datetime:
             START + DAY + n * timedelta(minutes=25) + (player * n % 7) * GAP / 3,
             f"player {player}",
             number=n + 1,
-            action="mission_complete" if n % 10 == 9 else "kill_enemy",
+            action={9: "mission_complete", 7: "moral_choice"}.get(n % 10, "kill_enemy"),
             details={"mission": f"M{n // 10 % 4}", "playthrough": n // 40},
         )
         for player in range(4)
@@ -698,6 +713,9 @@ def test_the_check_finds_what_is_wrong_and_mends_it(
         "insert into hourly_rollups values (:hour, 'Nobody', 'recharge', 1, 1, 1)",
         "delete from game_events where ts >= :hour and ts < :hour + interval '1 hour'",
         "delete from mission_parts where hour = :hour",
+        "update session_parts set karma_total = null where hour = :hour",
+        "delete from moral_choices where hour = :hour",
+        "update hourly_items set xp_delta = 0 where hour = :hour",
     ],
 )
 def test_the_check_finds_an_hour_that_is_wrong(world: World, lived: datetime, error: str) -> None:
@@ -712,9 +730,16 @@ def test_the_check_finds_an_hour_that_is_wrong(world: World, lived: datetime, er
 @pytest.mark.parametrize(
     "error",
     [
-        "insert into player_days values (:day, 'Nobody', :day)",
+        "insert into player_days values (:day, 'Nobody', :day, 1, 0, 0)",
+        "update player_days set events = events + 1 where day = :day",
+        "update player_days set karma_total = null where day = :day",
+        "update player_days set rank = 'Hero' where day = :day",
         "delete from player_days where day = :day",
-        "insert into mission_runs values ('Nobody', 'M', '1', :day, null)",
+        "insert into mission_runs (player, mission, playthrough, started_on, started_at, ended_at)"
+        " values ('Nobody', 'M', '1', :day, :day, :day)",
+        "update mission_runs set kills = kills + 1 where started_on = :day",
+        "update mission_runs set recharges = null where completed_on = :day",
+        "update mission_runs set started_at = started_at + interval '1 s' where started_on = :day",
         "update mission_runs set started_on = started_on - 1 where started_on = :day",
         "delete from mission_runs where started_on = :day",
         "insert into daily_cohorts values (:day, '2020-01-01', 1)",
@@ -859,8 +884,17 @@ def test_old_notes_go_with_the_raw_events(world: World, monkeypatch: pytest.Monk
 # --- a database from before
 
 
+def _days(row: Row) -> set[date]:
+    """The days that a row is about, of a run the first."""
+    return {
+        value.date() if isinstance(value, datetime) else value
+        for name in ("hour", "day", "started_on")
+        if (value := row.get(name)) is not None
+    }
+
+
 def test_runs_from_before_are_taken_over(world: World) -> None:
-    """Runs that were known before the migration are known after it, without their raw events too."""
+    """What was known before the migration is known after it, without the raw events too, and no more."""
     played(
         world,
         [
@@ -878,11 +912,20 @@ def test_runs_from_before_are_taken_over(world: World) -> None:
     roll_up_touched(world.engine)
     after = kept(world)
     # Of the day that is gone it is not known in which hour.
-    gone = [row for row in after["mission_parts"] if row["hour"].date() == START.date()]
-    assert [row["hour"] for row in gone] == [START]
+    hours: dict[str, Any] = {"hour": START, "started_at": START, "ended_at": START}
+    unknown: dict[str, dict[str, Any]] = {
+        "session_parts": {"karma_total": None},
+        "player_days": {"karma_total": None, "rank": None},
+        "mission_parts": hours | {"events": None, "kills": None, "recharges": None},
+        "mission_runs": {"started_at": START, "events": None, "kills": None, "recharges": None},
+    }
     for table in TABLES:
-        if table != "mission_parts":
-            assert after[table] == before[table], table
+        known = [
+            row | unknown.get(table, {}) if START.date() in _days(row) else row
+            for row in before[table]
+            if table not in {"moral_choices", "hourly_items"} or row["hour"] >= START + DAY
+        ]
+        assert after[table] == known, table
     assert rows(world, TOLD) == []
     assert check(world.engine).wrong == ()
 
