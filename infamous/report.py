@@ -241,7 +241,7 @@ def out_of_reach(backup_days: int | None, *, has_other_place: bool = False) -> l
         "Postgres' files and its log of changes: until a vacuum and the next writes overwrite them",
         "results that Redash keeps, and notebooks and reports that were saved: until they are run again",
         "what other players' events say of this one in their details: it is theirs",
-        "counts of what happened in hours whose events were gone before (hourly_items): they name no player",
+        "hourly_items, of hours whose events were gone before: counts that do not say whose they were",
     ]
 
 
