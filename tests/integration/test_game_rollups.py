@@ -272,9 +272,9 @@ def test_only_the_most_frequent_keep_their_names(world: World) -> None:
     at = START + 5 * HOUR
     # The first twice; capitals come before small letters, and both before the accented.
     names = [*(f"e{n:03}" for n in range(MOST - 2)), "É", "Z", "a"]
-    deeds = [deed(at, number=1, details={"enemy": "e000"}, xp_delta=1)]
+    deeds = [deed(at, number=1, details={"enemy": "e000", "ability": "Bolt"}, xp_delta=1)]
     deeds += [
-        deed(at + n * MS, number=n + 2, details={"enemy": name}, xp_delta=n)
+        deed(at + n * MS, number=n + 2, details={"enemy": name, "ability": "Bolt"}, xp_delta=n)
         for n, name in enumerate(names)
     ]
     # Others of the hour do not count among them.
@@ -294,7 +294,7 @@ def test_only_the_most_frequent_keep_their_names(world: World) -> None:
     assert [row["subject"] for row in found[-2:]] == ["Z", "a"]
     assert_right(world)
     # With one more of it, another must go: the last of the rest.
-    played(world, [deed(at, number=1000, details={"enemy": "É"})])
+    played(world, [deed(at, number=1000, details={"enemy": "É", "ability": "Bolt"})])
     assert rows(world, ITEMS, action="kill_enemy")[1]["subject"] == "É"
     assert_right(world)
     remove(world, "details ->> 'enemy' < 'e050'")
