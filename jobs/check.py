@@ -19,14 +19,12 @@ from sqlalchemy import Connection, CursorResult, Engine, text
 
 from jobs import choices, days, items, missions, raw, rollup, sessions, touched
 from jobs.progress import Progress, untold
-from jobs.summary import HOUR, Summary, of_day
+from jobs.summary import HOUR, MORE_MEMORY, Summary, of_day
 from pipeline import log
 
 # Waits for no writer and keeps none waiting, but a partition does not vanish under the check. Taken first:
 # the snapshot is that of the first question.
 LOCK: Final = text("lock table game_events in access share mode")
-# What a sort or a join may take: a day of millions of events is compared at once.
-MORE_MEMORY: Final = text("set local work_mem = '64MB'")
 NOTE: Final = text("""
 insert into rollup_checks (checked_at, first_hour, last_hour, hours, wrong)
 values (clock_timestamp(), :first_hour, :last_hour, :hours, :wrong)

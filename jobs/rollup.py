@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, text
 
 from jobs import choices, days, items, missions, raw, sessions, touched
 from jobs.progress import Progress, untold
-from jobs.summary import HOUR, Summary, of_hour
+from jobs.summary import HOUR, MORE_MEMORY, Summary, of_hour
 from pipeline import failpoint
 
 # Any number, the same for every rollup; the second key is the hour.
@@ -168,6 +168,7 @@ def _roll_up(connection: Connection, hour: datetime) -> int | None:
     with connection.begin():
         number = int(hour.timestamp()) // 3600
         connection.execute(LOCK_HOURS, {"lock": _LOCK, "number": number})
+        connection.execute(MORE_MEMORY)
         rows = _count(connection, hour)
         connection.execute(TOTALS.forget, span)
         connection.execute(TOTALS.note, span)

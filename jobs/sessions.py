@@ -30,13 +30,13 @@ PARTS: Final = Summary(
            sum(xp_delta) as xp_delta, sum(karma_delta) as karma_delta,
            max(karma_total) filter (where is_end) as karma_total
     from (
-        select *, count(*) filter (where is_start) over (partition by hour, player order by ts) as part
+        select *, count(*) filter (where is_start) over (partition by player, hour order by ts) as part
         from (
             select {_HOUR} as hour, player, ts, xp_delta, karma_delta, karma_total,
                    ts - lag(ts) over in_order > {_GAP} as is_start,
                    coalesce(lead(ts) over in_order - ts > {_GAP}, true) as is_end
             from game_events where ts >= :begin and ts < :end
-            window in_order as (partition by {_HOUR}, player order by ts, seq, id)
+            window in_order as (partition by player, {_HOUR} order by ts, seq, id)
         ) as spaced
     ) as numbered
     group by hour, player, part
