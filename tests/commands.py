@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,12 +13,71 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+# What ``python -m`` takes, and where its main() is.
+MAINS: Final = {
+    "infamous": "infamous.cli",
+    "jobs": "jobs.__main__",
+    "producer": "producer.__main__",
+    "consumer": "consumer.__main__",
+}
 _FORKS: Final = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["infamous.cli", "jobs.archiver", "jobs.erasure", "jobs.records"])
+_FORKS.set_forkserver_preload(
+    [*MAINS.values(), "jobs.archiver", "jobs.erasure", "jobs.records", "tests.commands"]
+)
 
 
 def nothing() -> None:
     """Do nothing."""
+
+
+class Forked:
+    """A command that runs: what a Popen can do, as far as the tests ask for it."""
+
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        cwd: Path,
+        environment: Mapping[str, str],
+        out: str,
+        err: str,
+        first: Callable[[], None] = nothing,
+    ) -> None:
+        """``python -m MODULE`` with these arguments and this environment; ``out`` and ``err`` are files.
+
+        ``first``, a function of a module, is called in the process before.
+        """
+        self._args = [module, *arguments]
+        self._process = _FORKS.Process(
+            target=_be, args=(module, arguments, str(cwd), dict(environment), out, err, first)
+        )
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Its exit code, negative for a signal's number; None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float) -> int:
+        """Its exit code, once it has ended; raises TimeoutExpired after so many seconds."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(self._args, timeout)
+        return self._process.exitcode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it as the out-of-memory killer would."""
+        self.send_signal(signal.SIGKILL)
 
 
 def run(
@@ -27,34 +88,28 @@ def run(
     first: Callable[[], None] = nothing,
     at_most_s: float = 60.0,
 ) -> subprocess.CompletedProcess[str]:
-    """``python -m MODULE`` with these arguments and this environment, which may be killed like any other.
-
-    ``first``, a function of a module, is called in the process before.
-    """
+    """The same to its end, which comes by force after so long, and what it wrote."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = _FORKS.Process(
-            target=_be,
-            args=(
-                module,
-                arguments,
-                str(cwd),
-                dict(environment),
-                f"/proc/{os.getpid()}/fd/{out.fileno()}",
-                f"/proc/{os.getpid()}/fd/{err.fileno()}",
-                first,
-            ),
+        names = [f"/proc/{os.getpid()}/fd/{file.fileno()}" for file in (out, err)]
+        child = Forked(
+            *(module, *arguments),
+            cwd=cwd,
+            environment=environment,
+            out=names[0],
+            err=names[1],
+            first=first,
         )
-        child.start()
-        child.join(at_most_s)
-        if child.exitcode is None:
+        try:
+            code = child.wait(at_most_s)
+        except subprocess.TimeoutExpired:
             child.kill()
-            child.join()
-            raise subprocess.TimeoutExpired([module, *arguments], at_most_s)
+            child.wait(at_most_s)
+            raise
         out.seek(0)
         err.seek(0)
         return subprocess.CompletedProcess(
             [module, *arguments],
-            child.exitcode,
+            code,
             out.read().decode("utf-8", "replace"),
             err.read().decode("utf-8", "replace"),
         )
@@ -78,8 +133,4 @@ def _be(
     os.environ.update(environment)
     sys.argv = [module, *arguments]
     first()
-    if module == "infamous":
-        from infamous.cli import main
-    else:
-        from jobs.__main__ import main
-    main()
+    sys.exit(importlib.import_module(MAINS[module]).main())

@@ -25,7 +25,9 @@ from pipeline.stream import Stream
 _REDIS_DATABASES = 16
 _TEMPLATE = "template_infamous"
 _FOR_THE_DISK = ("fsync", "synchronous_commit", "full_page_writes")
-_MEMORY = Path("/dev/shm")  # Linux has it; elsewhere, and where a container's is small, the disk does
+_MEMORY = Path(
+    "/dev/shm"
+)  # Linux has it; elsewhere, and where a container's is small, the disk does
 _ROOM_BYTES = 4_000_000_000
 PLACE = "PYTEST_DEBUG_TEMPROOT"  # pytest's, for its temporary folders
 

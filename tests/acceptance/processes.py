@@ -47,7 +47,7 @@ class Result:
 class Process:
     """A running command whose output goes to files."""
 
-    popen: subprocess.Popen[bytes]
+    popen: subprocess.Popen[bytes] | commands.Forked
     out_path: Path
     err_path: Path
 
@@ -111,8 +111,7 @@ class Launcher:
         stdout: int | None = None,
     ) -> Process:
         """``python -m`` these arguments, perhaps through a program that runs others."""
-        number = len(self.started)
-        out_path, err_path = (self.folder / f"{number}.{kind}" for kind in ("out", "err"))
+        out_path, err_path = self._files()
         with out_path.open("wb") as out, err_path.open("wb") as err:
             popen = subprocess.Popen(
                 [*through, sys.executable, "-m", *arguments],
@@ -122,21 +121,40 @@ class Launcher:
                 cwd=self.folder,
                 env=clean_environment(environment),
             )
-        process = Process(popen, out_path, err_path)
-        self.started.append(process)
-        return process
+        return self._started(popen, out_path, err_path)
+
+    def fork(self, *arguments: str, environment: Mapping[str, str]) -> Process:
+        """The same of a command of ours, without the second that loading it takes.
+
+        Its command line is another's: ``processes_of`` does not find it.
+        """
+        out_path, err_path = self._files()
+        forked = commands.Forked(
+            *arguments,
+            cwd=self.folder,
+            environment=clean_environment(environment),
+            out=str(out_path),
+            err=str(err_path),
+        )
+        return self._started(forked, out_path, err_path)
 
     def run(self, *arguments: str, environment: Mapping[str, str], within_s: float = 40) -> Result:
-        """The same, to its end; of our command line without the second that loading it takes."""
-        if arguments[0] == "infamous":
-            done = commands.run(
-                *arguments,
-                cwd=self.folder,
-                environment=clean_environment(environment),
-                at_most_s=within_s,
-            )
-            return Result(done.returncode, done.stdout, done.stderr)
-        return self.start(*arguments, environment=environment).wait(within_s)
+        """To its end; forked where it is a command of ours."""
+        begin = self.fork if arguments[0] in commands.MAINS else self.start
+        return begin(*arguments, environment=environment).wait(within_s)
+
+    def _files(self) -> tuple[Path, Path]:
+        number = len(self.started)
+        out_path, err_path = (self.folder / f"{number}.{kind}" for kind in ("out", "err"))
+        out_path.touch()
+        err_path.touch()
+        return out_path, err_path
+
+    def _started(
+        self, popen: subprocess.Popen[bytes] | commands.Forked, out_path: Path, err_path: Path
+    ) -> Process:
+        self.started.append(Process(popen, out_path, err_path))
+        return self.started[-1]
 
     def close(self) -> None:
         """End what still runs, by pid."""

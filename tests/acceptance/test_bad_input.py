@@ -1,6 +1,6 @@
 """What a user can get wrong: each gets one sentence and an exit code, and nothing half-made.
 
-The commands of a test run side by side: most of their time is Python's start.
+The commands of a test run side by side.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Case = tuple[tuple[str, ...], dict[str, str]]
 def all_at_once(launch: Launcher, cases: Sequence[Case]) -> list[tuple[str, Result]]:
     """Run the commands side by side; each with its own name for messages."""
     started = [
-        (f"{environment} {' '.join(command)}", launch.start(*command, environment=environment))
+        (f"{environment} {' '.join(command)}", launch.fork(*command, environment=environment))
         for command, environment in cases
     ]
     return [(name, process.wait(40)) for name, process in started]

@@ -124,7 +124,7 @@ def table_locked(world: World) -> Iterator[None]:
 
 def start_consumer(world: World, launch: Launcher, **variables: str) -> Process:
     """A consumer that is quick to take over."""
-    return launch.start("consumer", environment=world.environment | ENVIRONMENT | variables)
+    return launch.fork("consumer", environment=world.environment | ENVIRONMENT | variables)
 
 
 def wait_until_drained(world: World) -> None:

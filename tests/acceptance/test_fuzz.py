@@ -128,7 +128,7 @@ def test_fifty_thousand_odd_entries_among_good_ones(
     payloads = good + odd
     rng.shuffle(payloads)
 
-    consumers = [launch.start("consumer", environment=world.environment) for _ in range(2)]
+    consumers = [launch.fork("consumer", environment=world.environment) for _ in range(2)]
     send(world, payloads)
     window = Window.at(time.time_ns() // 1_000_000, RETENTION_DAYS)
     ids: set[UUID] = set()
@@ -179,7 +179,7 @@ def _is_quiet(world: World, entries: int) -> bool:
 
 def test_foreign_entries_and_giants_are_quarantined(world: World, launch: Launcher) -> None:
     """Entries with other fields, binary names, or of megabytes harm neither batch nor consumer."""
-    consumer = launch.start(
+    consumer = launch.fork(
         "consumer", environment=world.environment | {"BATCH_BYTES": str(1024 * 1024)}
     )
     good = good_events(random.Random(7), 500)

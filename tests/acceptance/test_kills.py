@@ -65,10 +65,10 @@ def test_killed_processes_lose_nothing_and_repeat_nothing(world: World, launch: 
     environment = environment_of(world)
 
     def produce() -> Process:
-        return launch.start(*PRODUCE, environment=environment)
+        return launch.fork(*PRODUCE, environment=environment)
 
     def consume() -> Process:
-        return launch.start("consumer", environment=environment)
+        return launch.fork("consumer", environment=environment)
 
     producer, consumers = produce(), [consume(), consume()]
     for kills_producer, kills_consumer in ((True, False), (False, True), (True, True)) * 2:
@@ -102,7 +102,7 @@ def test_killed_processes_lose_nothing_and_repeat_nothing(world: World, launch: 
 def test_a_kill_between_commit_and_acknowledgement(world: World, launch: Launcher) -> None:
     """A consumer that dies after COMMIT and before XACK leaves rows that its heir does not repeat."""
     environment = environment_of(world)
-    victim = launch.start("consumer", environment=environment)
+    victim = launch.fork("consumer", environment=environment)
     name = name_of(victim)
     with table_locked(world):
         produced = launch.run(
@@ -121,7 +121,7 @@ def test_a_kill_between_commit_and_acknowledgement(world: World, launch: Launche
         world.client.client_unpause()
     committed = world.count("game_events")
     assert world.source.state().consumers[name].entries >= committed
-    heir = launch.start("consumer", environment=environment)
+    heir = launch.fork("consumer", environment=environment)
     facts = drained(world)
     assert_whole(facts)
     assert facts.rows == 400
@@ -135,9 +135,9 @@ def test_a_consumer_stopped_in_a_heavy_stream_leaves_nothing_pending(
     world: World, launch: Launcher, number: signal.Signals
 ) -> None:
     """A stop stores what is in hand, acknowledges it and takes the name out of the group."""
-    producer = launch.start("producer", "--rate", "4000", environment=world.environment)
+    producer = launch.fork("producer", "--rate", "4000", environment=world.environment)
     # A batch that never fills by itself: at the moment of the stop there is always half a one.
-    consumer = launch.start(
+    consumer = launch.fork(
         "consumer",
         environment=world.environment | {"BATCH_ROWS": "1000000", "BATCH_AGE_S": "0.3"},
     )
@@ -157,7 +157,7 @@ def test_a_consumer_stopped_in_a_heavy_stream_leaves_nothing_pending(
 
 def test_a_stop_in_the_middle_of_a_store_that_gets_through(world: World, launch: Launcher) -> None:
     """SIGTERM while Postgres is busy with the batch waits for it, within its ten seconds."""
-    consumer = launch.start("consumer", environment=world.environment)
+    consumer = launch.fork("consumer", environment=world.environment)
     name = name_of(consumer)
     with table_locked(world):
         launch.run("producer", "--rate", "5000", "--count", "300", environment=world.environment)
@@ -174,7 +174,7 @@ def test_a_stop_while_the_store_hangs_ends_within_ten_seconds(
     world: World, launch: Launcher
 ) -> None:
     """SIGTERM ends a consumer whose store waits for a lock that is never given; the heir stores it."""
-    consumer = launch.start("consumer", environment=world.environment)
+    consumer = launch.fork("consumer", environment=world.environment)
     name_of(consumer)
     with table_locked(world):
         launch.run("producer", "--rate", "5000", "--count", "50", environment=world.environment)
@@ -184,7 +184,7 @@ def test_a_stop_while_the_store_hangs_ends_within_ten_seconds(
         took = time.monotonic() - began
     assert stopped.code == 0, stopped.text
     assert took < 10, f"it took {took:.1f} s"
-    heir = launch.start("consumer", environment=environment_of(world))
+    heir = launch.fork("consumer", environment=environment_of(world))
     assert_whole(drained(world))
     assert heir.end().code == 0
 
@@ -194,7 +194,7 @@ def test_a_frozen_consumer_neither_holds_the_others_up_nor_repeats(
 ) -> None:
     """What a consumer holds that was frozen inside its transaction is stored by another meanwhile."""
     environment = environment_of(world)
-    sleeper = launch.start("consumer", environment=environment)
+    sleeper = launch.fork("consumer", environment=environment)
     name_of(sleeper)
     produced = ("producer", "--rate", "5000", "--players", "20", "--count", "200")
     with table_locked(world):
@@ -202,7 +202,7 @@ def test_a_frozen_consumer_neither_holds_the_others_up_nor_repeats(
         wait_until(lambda: world.source.state().pending > 0, "it holds entries")
         sleeper.send(signal.SIGSTOP)
     # Its INSERT is through now, its COMMIT will not come; rows and locks hang in the air.
-    other = launch.start("consumer", environment=environment)
+    other = launch.fork("consumer", environment=environment)
     wait_until(lambda: world.count("game_events") == 200, "the other has stored everything", 10)
     sleeper.send(signal.SIGCONT)
     launch.run(*produced, environment=environment)
@@ -218,8 +218,8 @@ def test_a_frozen_consumer_neither_holds_the_others_up_nor_repeats(
 def test_two_producers_of_the_same_players_do_not_fork_them(world: World, launch: Launcher) -> None:
     """Two producers at once, as a careless operator starts them: every chain of karma stays whole."""
     environment = environment_of(world)
-    consumer = launch.start("consumer", environment=environment)
-    producers = [launch.start(*PRODUCE, environment=environment) for _ in range(2)]
+    consumer = launch.fork("consumer", environment=environment)
+    producers = [launch.fork(*PRODUCE, environment=environment) for _ in range(2)]
     wait_for_rows(world, 600)
     for producer in producers:
         done = producer.end()
@@ -232,9 +232,9 @@ def test_two_producers_of_the_same_players_do_not_fork_them(world: World, launch
 def test_two_producers_of_the_same_history_do_not_fork_it(world: World, launch: Launcher) -> None:
     """Two producers that play the same past at once: one sentence, no traceback, one history."""
     environment = environment_of(world)
-    consumer = launch.start("consumer", environment=environment)
+    consumer = launch.fork("consumer", environment=environment)
     arguments = ("producer", "--history", "20d", "--players", "60", "--count", "20", "--rate", "50")
-    producers = [launch.start(*arguments, environment=environment) for _ in range(2)]
+    producers = [launch.fork(*arguments, environment=environment) for _ in range(2)]
     results = [producer.wait(40) for producer in producers]
     for result in results:
         assert "Traceback" not in result.err, result.text
@@ -246,8 +246,8 @@ def test_two_producers_of_the_same_history_do_not_fork_it(world: World, launch: 
 def test_a_group_deleted_under_the_consumers_is_made_again(world: World, launch: Launcher) -> None:
     """The group lost with its pending list is made again from the beginning, loudly, losing nothing."""
     environment = environment_of(world)
-    producer = launch.start(*PRODUCE, environment=environment)
-    consumers = [launch.start("consumer", environment=environment) for _ in range(2)]
+    producer = launch.fork(*PRODUCE, environment=environment)
+    consumers = [launch.fork("consumer", environment=environment) for _ in range(2)]
     wait_for_rows(world, 100)
     for consumer in consumers:
         consumer.send(signal.SIGSTOP)

@@ -157,8 +157,8 @@ def test_a_stop_while_redis_is_gone_ends_in_order(
         environment = world.environment | {"REDIS_URL": f"unix://{home}/r.sock"}
         produce = ("producer", "--rate", "50", *PLAYERS)
         processes = [
-            launch.start(*produce, environment=environment),
-            launch.start("consumer", environment=environment),
+            launch.fork(*produce, environment=environment),
+            launch.fork("consumer", environment=environment),
         ]
         wait_until(lambda: world.count("game_events") > 20, "rows are stored")
         server.kill()
@@ -170,7 +170,7 @@ def test_a_stop_while_redis_is_gone_ends_in_order(
             assert result.code == 0, result.text
             assert "Traceback" not in result.err
         server = start_redis(home)
-        heir = launch.start("consumer", environment=environment | {"CLAIM_AFTER_S": "1"})
+        heir = launch.fork("consumer", environment=environment | {"CLAIM_AFTER_S": "1"})
         again = launch.run(*produce, "--count", "50", environment=environment)
         assert again.code == 0, again.text
         wait_until(lambda: facts_of(source, world.engine).is_drained, "it is drained")
@@ -194,8 +194,8 @@ def refusing_writes(client: redis.Redis, name: str, value: str) -> Iterator[None
 
 def test_a_redis_that_refuses_writes_is_waited_for(world: World, launch: Launcher) -> None:
     """Without enough replicas, as on a full disk, Redis refuses: nobody dies and nothing is skipped."""
-    consumer = launch.start("consumer", environment=world.environment)
-    producer = launch.start("producer", "--rate", "200", *PLAYERS, environment=world.environment)
+    consumer = launch.fork("consumer", environment=world.environment)
+    producer = launch.fork("producer", "--rate", "200", *PLAYERS, environment=world.environment)
     wait_until(lambda: world.count("game_events") > 50, "rows are stored")
     with refusing_writes(world.client, "min-replicas-to-write", "1"):
         for process in (producer, consumer):
@@ -218,8 +218,8 @@ def test_a_full_redis_holds_the_producer_up_and_skips_nothing(
     world: World, launch: Launcher
 ) -> None:
     """Out of memory: the producer says it once and waits; the consumer drains; nothing is skipped."""
-    consumer = launch.start("consumer", environment=world.environment)
-    producer = launch.start("producer", "--rate", "200", *PLAYERS, environment=world.environment)
+    consumer = launch.fork("consumer", environment=world.environment)
+    producer = launch.fork("producer", "--rate", "200", *PLAYERS, environment=world.environment)
     wait_until(lambda: world.count("game_events") > 100, "rows are stored")
     with refusing_writes(world.client, "maxmemory", "1mb"):
         wait_until(lambda: lines_with(producer, "Redis is full") != [], "the producer waits")
@@ -283,7 +283,7 @@ def test_a_password_is_never_shown(world: World, launch: Launcher) -> None:
         (postgres, f"{world.redis_url}&password=s3cr3t-pw"),
     )
     processes = [
-        launch.start(
+        launch.fork(
             *command,
             environment={"DATABASE_URL": database, "REDIS_URL": redis, "CONNECT_TIMEOUT_S": "1"},
         )

@@ -75,7 +75,7 @@ def test_at_the_rate_max_events_are_due_when_they_are_made(world: World, launch:
 
 def test_max_can_be_stopped(world: World, launch: Launcher) -> None:
     """A signal ends it as it ends a slow game: what was sent is whole, and the end is said."""
-    producer = launch.start("producer", "--rate", "max", environment=world.environment)
+    producer = launch.fork("producer", "--rate", "max", environment=world.environment)
     wait_until(lambda: world.source.state().entries > 100, "it plays")
     ended = producer.end()
     assert ended.code == 0, ended.text
@@ -165,7 +165,7 @@ def test_a_history_is_played_once(world: World, launch: Launcher) -> None:
     second = launch.run(*arguments, environment=world.environment)
     assert second.code == 0, second.text
     assert len(world.payloads()) == events + 2
-    consumer = launch.start("consumer", environment=world.environment)
+    consumer = launch.fork("consumer", environment=world.environment)
     wait_until(lambda: world.count("game_events") == events + 2, "all of it is stored")
     assert world.count("quarantined_events") == 0
     assert consumer.end().code == 0

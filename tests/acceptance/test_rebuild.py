@@ -111,7 +111,7 @@ def test_an_emptied_table_is_rebuilt_from_the_archive(
     world.source.ensure_group()
     consumers: list[Process] = []
     for _ in range(2):
-        consumers.append(launch.start("consumer", environment=environment))
+        consumers.append(launch.fork("consumer", environment=environment))
         wait_until(lambda: "Consuming" in consumers[-1].err(), "it consumes")
     start_ms, end_ms = now_ms() - 3 * DAY_MS, now_ms() - DAY_MS
     pages = list(arrays(start_ms, end_ms))
@@ -129,7 +129,7 @@ def test_an_emptied_table_is_rebuilt_from_the_archive(
     # Redis keeps nothing of it.
     world.client.xtrim(world.source.key, maxlen=0, approximate=False)
 
-    producer = launch.start("producer", "--rate", "100", "--players", "20", environment=environment)
+    producer = launch.fork("producer", "--rate", "100", "--players", "20", environment=environment)
     wait_until(lambda: world.count("game_events") > EVENTS, "live events are stored")
     span = ("--from", datetime_of(start_ms).isoformat(), "--to", before.isoformat())
     for number in (1, 2):

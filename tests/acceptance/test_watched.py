@@ -86,10 +86,10 @@ def assert_refused(result: Result, code: int, *words: str) -> None:
 def test_each_process_serves_its_numbers(launch: Launcher, world: World) -> None:
     """What was sent is what was stored, by their own numbers and by the table; without a port, no door."""
     environment = world.environment | {"METRICS_PORT": "0"}
-    consumer = launch.start(*CONSUMER, environment=environment)
-    producer = launch.start(*PRODUCER, "--count", "40", environment=environment)
+    consumer = launch.fork(*CONSUMER, environment=environment)
+    producer = launch.fork(*PRODUCER, "--count", "40", environment=environment)
     closed = [
-        launch.start(*command, environment=world.environment)
+        launch.fork(*command, environment=world.environment)
         for command in (CONSUMER, ("producer", "--rate", "0.1", "--players", "5"))
     ]
     sent = scraped(metrics_port(producer))
@@ -118,7 +118,7 @@ def test_a_port_that_is_taken_is_told(launch: Launcher, world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         environment = world.environment | {"METRICS_PORT": port}
-        started = [launch.start(*c, environment=environment) for c in (CONSUMER, PRODUCER)]
+        started = [launch.fork(*c, environment=environment) for c in (CONSUMER, PRODUCER)]
         for process in started:
             assert_refused(process.wait(20), 2, f"METRICS_PORT={port} ", "it is taken")
     assert not world.source.state().exists
@@ -150,7 +150,7 @@ def test_the_file_is_touched_while_the_loop_turns(
     """It grows old when the process hangs, young again when it goes on, and is gone when it ended."""
     files = [tmp_path / "consumer", tmp_path / "producer"]
     started = [
-        launch.start(*command, environment=world.environment | {"LIVENESS_FILE": str(path)})
+        launch.fork(*command, environment=world.environment | {"LIVENESS_FILE": str(path)})
         for command, path in zip((CONSUMER, ("producer", "--rate", "0.01")), files, strict=True)
     ]
     beat(files)
@@ -179,7 +179,7 @@ def test_waiting_for_a_server_is_no_hanging(launch: Launcher, world: World, tmp_
     for number, (command, missing) in enumerate(cases):
         files.append(tmp_path / str(number))
         environment = world.environment | nowhere[missing] | {"LIVENESS_FILE": str(files[-1])}
-        started.append(launch.start(*command, environment=environment))
+        started.append(launch.fork(*command, environment=environment))
     for process in started:
         wait_until(lambda p=process: "is away" in p.err(), "it waits")  # type: ignore[misc]
     beat(files)
@@ -194,7 +194,7 @@ def test_a_file_that_cannot_be_touched_is_told(
 ) -> None:
     """A wrong path is a sentence at the start, not a process that is killed every minute."""
     environment = world.environment | {"LIVENESS_FILE": str(tmp_path / "no such folder" / "x")}
-    started = [launch.start(*c, environment=environment) for c in (CONSUMER, PRODUCER)]
+    started = [launch.fork(*c, environment=environment) for c in (CONSUMER, PRODUCER)]
     for process in started:
         assert_refused(process.wait(20), 2, "LIVENESS_FILE=", "No such file or directory")
 
@@ -216,7 +216,7 @@ def policy(world: World, name: str) -> Iterator[None]:
 def test_a_redis_that_evicts_is_refused(launch: Launcher, world: World) -> None:
     """Neither sends to it nor reads from it: one day it would drop the stream with all that waits."""
     with policy(world, "allkeys-lru"):
-        started = [launch.start(*c, environment=world.environment) for c in (CONSUMER, PRODUCER)]
+        started = [launch.fork(*c, environment=world.environment) for c in (CONSUMER, PRODUCER)]
         for process in started:
             assert_refused(process.wait(20), 1, "allkeys-lru", "noeviction")
     assert not world.source.state().exists
@@ -230,7 +230,7 @@ def test_too_many_bad_entries_stop_a_consumer_that_has_a_limit(
     events = [encode(event) for event in chains(50, start_ms=now_ms() - 60_000)]
     world.source.append([*events, *(b"bad %d" % number for number in range(4))])
     more = {} if limit is None else {"QUARANTINE_LIMIT": limit}
-    consumer = launch.start(*CONSUMER, environment=world.environment | more)
+    consumer = launch.fork(*CONSUMER, environment=world.environment | more)
     if limit is not None:
         assert_refused(consumer.wait(20), 1, "More than 3 of", "QUARANTINE_LIMIT")
         assert world.count("game_events") == world.count("quarantined_events") == 0
