@@ -42,7 +42,7 @@ def launch(tmp_path: Path) -> Iterator[Launcher]:
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A data folder to be, with a path short enough for sockets inside; ends up gone, and quiet."""
-    parent = Path(tempfile.mkdtemp(prefix="ia-", dir=os.environ.get(PLACE, "/tmp")))
+    parent = Path(tempfile.mkdtemp(prefix="ia-", dir=os.environ.get(PLACE, "/tmp")))  # noqa: S108  # short
     yield parent / "home"
     for number in (signal.SIGCONT, signal.SIGTERM):
         _signal_all(parent, number)
