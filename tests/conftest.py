@@ -25,9 +25,8 @@ from pipeline.stream import Stream
 _REDIS_DATABASES = 16
 _TEMPLATE = "template_infamous"
 _FOR_THE_DISK = ("fsync", "synchronous_commit", "full_page_writes")
-_MEMORY = Path(
-    "/dev/shm"
-)  # Linux has it; elsewhere, and where a container's is small, the disk does
+# Linux has it, and pytest makes a folder of its own there; where it is small, as in containers: the disk.
+_MEMORY = Path("/dev/shm")  # noqa: S108
 _ROOM_BYTES = 4_000_000_000
 PLACE = "PYTEST_DEBUG_TEMPROOT"  # pytest's, for its temporary folders
 

@@ -37,10 +37,10 @@ READ = (
 
 
 @pytest.fixture
-def world(bare_world: World) -> World:
-    """A database that was migrated itself: who may do what in one is not copied with its tables."""
-    schema.migrate(bare_world.engine)
-    return bare_world
+def world(world: World) -> World:
+    """A database that was told itself who may do what in it: of the database that is not copied."""
+    schema.migrate(world.engine)
+    return world
 
 
 def url_of(world: World, role: str) -> str:
