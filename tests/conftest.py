@@ -8,6 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,11 +50,18 @@ class World:
     redis_url: str
     engine: Engine
     source: Stream
+    # For looks that are repeated until they show something: a connection of its own that stays.
+    looks: Engine
 
     @property
     def client(self) -> redis.Redis:
         """The client behind the stream."""
         return self.source.client
+
+    @property
+    def name(self) -> str:
+        """The database's."""
+        return str(make_url(self.database_url).database)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -73,7 +81,7 @@ class World:
 
     def count(self, table: str) -> int:
         """Rows of a table."""
-        with self.engine.connect() as connection:
+        with self.looks.connect() as connection:
             return int(connection.execute(text(f"select count(*) from {table}")).scalar_one())
 
 
@@ -85,6 +93,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         _administer(running, *(f"alter system set {name} = off" for name in _FOR_THE_DISK))
         _administer(running, "select pg_reload_conf()")
         yield running
+        _office(running.database_url).dispose()
 
 
 def _url(servers: Servers, database: str) -> str:
@@ -92,11 +101,15 @@ def _url(servers: Servers, database: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def _administer(servers: Servers, *statements: str) -> None:
-    engine = create_engine(
-        servers.database_url, poolclass=pool.NullPool, isolation_level="AUTOCOMMIT"
+@functools.cache
+def _office(database_url: str) -> Engine:
+    return create_engine(
+        database_url, pool_size=1, pool_pre_ping=True, isolation_level="AUTOCOMMIT"
     )
-    with engine.connect() as connection:
+
+
+def _administer(servers: Servers, *statements: str) -> None:
+    with _office(servers.database_url).connect() as connection:
         for statement in statements:
             connection.execute(text(statement))
 
@@ -113,8 +126,7 @@ def template(servers: Servers) -> str:
 @functools.cache
 def _strategy(servers: Servers) -> str:
     """How a database is cloned: file by file, where that has to be said."""
-    engine = create_engine(servers.database_url, poolclass=pool.NullPool)
-    with engine.connect() as connection:
+    with _office(servers.database_url).connect() as connection:
         version = int(connection.execute(text("show server_version_num")).scalar_one())
     return "strategy file_copy" if version >= 150_000 else ""
 
@@ -122,16 +134,21 @@ def _strategy(servers: Servers) -> str:
 _redis_numbers = itertools.cycle(range(1, _REDIS_DATABASES))
 
 
-def _world(servers: Servers, source_database: str) -> Iterator[World]:
+@contextmanager
+def world_of(servers: Servers, source_database: str) -> Iterator[World]:
+    """A copy of this database and an empty stream; both are gone afterwards."""
     name = f"test_{uuid.uuid4().hex}"
     _administer(servers, f"create database {name} template {source_database} {_strategy(servers)}")
     redis_url = servers.redis_url.replace("db=0", f"db={next(_redis_numbers)}")
     source = Stream(stream.connect(redis_url))
     source.client.flushdb()
-    engine = create_engine(_url(servers, name), poolclass=pool.NullPool)
+    url = _url(servers, name)
+    engine = create_engine(url, poolclass=pool.NullPool)
+    looks = create_engine(url, pool_size=1, pool_pre_ping=True)
     try:
-        yield World(_url(servers, name), redis_url, engine, source)
+        yield World(url, redis_url, engine, source, looks)
     finally:
+        looks.dispose()
         engine.dispose()
         source.client.flushdb()
         source.client.close()
@@ -141,13 +158,15 @@ def _world(servers: Servers, source_database: str) -> Iterator[World]:
 @pytest.fixture
 def world(servers: Servers, template: str) -> Iterator[World]:
     """A migrated database and an empty stream."""
-    yield from _world(servers, template)
+    with world_of(servers, template) as made:
+        yield made
 
 
 @pytest.fixture
 def bare_world(servers: Servers) -> Iterator[World]:
     """A database that was never migrated and an empty stream."""
-    yield from _world(servers, "template0")
+    with world_of(servers, "template0") as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,7 @@ from structlog.testing import capture_logs
 from consumer import load, touched
 from consumer.load import Loader
 from infamous import schema
+from infamous.embedded.servers import Servers
 from jobs import rollup as rollups
 from jobs import tasks
 from jobs import touched as touched_hours
@@ -34,7 +35,7 @@ from pipeline.event import RANK_BY_KARMA, Event, encode
 from producer.simulate import DAY_MS, history, population
 from producer.truth import SESSION_GAP_MS, truth
 from tests import commands
-from tests.conftest import World
+from tests.conftest import World, world_of
 from tests.integration.consuming import batch_of, until
 from tests.integration.recount import TABLES, Row, kept, recount
 from tests.unit.samples import payload
@@ -648,9 +649,12 @@ ERRORS: Final = {
 }
 
 
-@pytest.fixture
-def lived(world: World) -> datetime:
-    """Three days of play that is rolled up; the hour in the middle."""
+LIVED: Final = START + 2 * DAY + 12 * HOUR
+
+
+@pytest.fixture(scope="module")
+def lived_database(servers: Servers, template: str) -> Iterator[str]:
+    """A database in which three days of play are rolled up."""
     deeds = [
         deed(
             START + DAY + n * timedelta(minutes=25) + (player * n % 7) * GAP / 3,
@@ -662,9 +666,26 @@ def lived(world: World) -> datetime:
         for player in range(4)
         for n in range(170)
     ]
-    played(world, deeds)
-    assert_right(world)
-    return START + 2 * DAY + 12 * HOUR
+    with world_of(servers, template) as world:
+        played(world, deeds)
+        assert_right(world)
+        world.looks.dispose()  # a database that is copied has no sessions
+        yield world.name
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest, servers: Servers, template: str) -> Iterator[World]:
+    """As everywhere; for a test that asks for ``lived``, a copy of that database."""
+    is_lived = "lived" in request.fixturenames
+    source = request.getfixturevalue("lived_database") if is_lived else template
+    with world_of(servers, source) as made:
+        yield made
+
+
+@pytest.fixture
+def lived() -> datetime:
+    """Has the test begin after three days of play; the hour in the middle of them."""
+    return LIVED
 
 
 def test_there_is_an_error_for_every_table() -> None:
