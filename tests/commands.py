@@ -20,6 +20,8 @@ MAINS: Final = {
     "producer": "producer.__main__",
     "consumer": "consumer.__main__",
 }
+# Takes arguments, and variables by name.
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 _FORKS: Final = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [*MAINS.values(), "jobs.archiver", "jobs.erasure", "jobs.records", "tests.commands"]
@@ -113,6 +115,17 @@ def run(
             out.read().decode("utf-8", "replace"),
             err.read().decode("utf-8", "replace"),
         )
+
+
+def beginning(*words: str, cwd: Path, environment: Mapping[str, str]) -> Command:
+    """Commands that begin with these words, and have these variables beside our own; a call may name more."""
+
+    def run_one(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return run(
+            *(*words, *arguments), cwd=cwd, environment={**os.environ, **environment, **variables}
+        )
+
+    return run_one
 
 
 def _be(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 from sqlalchemy import Engine, create_engine, make_url, pool, text
 
 from infamous import schema
@@ -33,11 +34,14 @@ PLACE = "PYTEST_DEBUG_TEMPROOT"  # pytest's, for its temporary folders
 
 
 def pytest_configure() -> None:
-    """Keep the tests' files in memory: a database is 400 files, which a disk takes ten times as long to make.
+    """Keep the clock out of the tests, and their files in memory.
 
-    Whoever names a place of their own, or a --basetemp, keeps it; pytest removes the files of tests that
-    passed.
+    A database is 400 files, which a disk takes ten times as long to make. Whoever names a place of their own,
+    or a --basetemp, keeps it; pytest removes the files of tests that passed.
     """
+    # How long an example takes says how busy the machine is.
+    settings.register_profile("any machine", deadline=None)
+    settings.load_profile("any machine")
     if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES:
         os.environ.setdefault(PLACE, str(_MEMORY))
 

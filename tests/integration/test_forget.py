@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +33,7 @@ from pipeline.event import Event, datetime_of, encode
 from pipeline.stream import ARCHIVE_GROUP, Stream
 from pipeline.tombstone import sha256_of
 from tests import commands
+from tests.commands import Command
 from tests.conftest import World
 from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
 from tests.unit.samples import RETENTION_DAYS, chains, payload
@@ -53,22 +51,12 @@ ROLLUPS = (
     ),
     *("hourly_totals", "daily_cohorts", "daily_missions", "daily_sessions", "hourly_items"),
 )
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def infamous(world: World, tmp_path: Path) -> Command:
     """``infamous`` with these arguments, and with more variables."""
-
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return commands.run(
-            "infamous",
-            *arguments,
-            cwd=tmp_path,
-            environment={**os.environ, **world.environment, **variables},
-        )
-
-    return run
+    return commands.beginning("infamous", cwd=tmp_path, environment=world.environment)
 
 
 def rows(world: World, query: str, **values: Any) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,11 @@ from jobs.records import Unreadable
 from pipeline.entry import MAX_ARRAY_BYTES, Form, packed_up, split
 from pipeline.event import datetime_of, encode
 from tests import commands
+from tests.commands import Command
 from tests.conftest import World
 from tests.integration.consuming import is_drained, now_ms, until, working
 from tests.unit.samples import RETENTION_DAYS, chains
 
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
 # What another system calls things.
 PLAN = Plan(
     columns={"ts": "when", "player": "who", "action": "what", "id": "row"},
@@ -46,17 +45,9 @@ OPTIONS = (
 @pytest.fixture
 def infamous(world: World, tmp_path: Path) -> Command:
     """``infamous import`` with these arguments, and with more or other variables."""
-
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return commands.run(
-            "infamous",
-            "import",
-            *arguments,
-            cwd=tmp_path,
-            environment={**os.environ, **world.environment, "RETENTION_DAYS": "90", **variables},
-        )
-
-    return run
+    return commands.beginning(
+        "infamous", "import", cwd=tmp_path, environment=world.environment | {"RETENTION_DAYS": "90"}
+    )
 
 
 def foreign(count: int, **changes: Any) -> list[dict[str, Any]]:

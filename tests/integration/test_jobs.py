@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,27 +28,18 @@ from pipeline import failpoint
 from pipeline.entry import packed_up
 from pipeline.event import Event, Reason, encode
 from tests import commands
+from tests.commands import Command as Job
 from tests.conftest import World
 from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
 from tests.unit.samples import chains, payload
 
 HOUR = timedelta(hours=1)
-Job = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def job(world: World, tmp_path: Path) -> Job:
     """``python -m jobs`` with these arguments, and with more or other variables."""
-
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return commands.run(
-            "jobs",
-            *arguments,
-            cwd=tmp_path,
-            environment={**os.environ, **world.environment, **variables},
-        )
-
-    return run
+    return commands.beginning("jobs", cwd=tmp_path, environment=world.environment)
 
 
 def rows(world: World, query: str, **values: Any) -> list[dict[str, Any]]:
@@ -297,17 +285,11 @@ def test_a_redis_that_takes_no_more_breaks_a_replay_off(world: World) -> None:
 @pytest.fixture
 def infamous(world: World, tmp_path: Path) -> Job:
     """``infamous replay`` with these arguments, and an archive."""
-
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        own = {"ARCHIVE_URL": str(tmp_path / "archive")}
-        return commands.run(
-            "infamous",
-            *arguments,
-            cwd=tmp_path,
-            environment={**os.environ, **world.environment, **own, **variables},
-        )
-
-    return run
+    return commands.beginning(
+        "infamous",
+        cwd=tmp_path,
+        environment=world.environment | {"ARCHIVE_URL": str(tmp_path / "archive")},
+    )
 
 
 def test_a_replay_from_the_archive_reaches_further_back(world: World, infamous: Job) -> None:

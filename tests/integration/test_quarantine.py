@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,28 +28,20 @@ from pipeline import failpoint
 from pipeline.entry import Form
 from pipeline.event import Reason, Window, encode
 from tests import commands
+from tests.commands import Command
 from tests.conftest import World
 from tests.integration.consuming import is_drained, now_ms, until, working
 from tests.unit.samples import RETENTION_DAYS, chains, payload
 
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
 GUARDIAN = '{**event, "rank": "Guardian"}'
 
 
 @pytest.fixture
 def infamous(world: World, tmp_path: Path) -> Command:
     """``infamous quarantine`` with these arguments, and with more or other variables."""
-
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return commands.run(
-            "infamous",
-            "quarantine",
-            *arguments,
-            cwd=tmp_path,
-            environment={**os.environ, **world.environment, "COLUMNS": "100", **variables},
-        )
-
-    return run
+    return commands.beginning(
+        "infamous", "quarantine", cwd=tmp_path, environment=world.environment | {"COLUMNS": "100"}
+    )
 
 
 def rows(world: World) -> list[dict[str, Any]]:

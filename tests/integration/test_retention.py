@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import threading
-from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,13 +22,13 @@ from jobs.rollup import roll_up_touched, rollup
 from pipeline import partitions
 from pipeline.event import Window, encode
 from tests import commands
+from tests.commands import Command
 from tests.conftest import World
 from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
 from tests.integration.recount import kept
 from tests.unit.samples import RETENTION_DAYS, chains, payload
 
 DAY = timedelta(days=1)
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def rows(world: World, query: str, **values: Any) -> list[Any]:
@@ -87,16 +84,7 @@ def old_days(count: int) -> list[date]:
 @pytest.fixture
 def command(world: World, tmp_path: Path) -> Command:
     """``infamous`` with these arguments, and with more or other variables."""
-
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return commands.run(
-            "infamous",
-            *arguments,
-            cwd=tmp_path,
-            environment={**os.environ, **world.environment, **variables},
-        )
-
-    return run
+    return commands.beginning("infamous", cwd=tmp_path, environment=world.environment)
 
 
 def test_old_days_go_and_all_others_stay(world: World) -> None:

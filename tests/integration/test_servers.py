@@ -107,6 +107,22 @@ def home(tmp_path: Path) -> Iterator[Path]:
                 os.kill(pid, signal.SIGKILL)
 
 
+@pytest.fixture(scope="module")
+def template_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder whose servers ran once: to make a cluster takes longer than most of the tests."""
+    folder = tmp_path_factory.mktemp("template") / "home"
+    with joined(folder, None, None):
+        pass
+    return folder
+
+
+@pytest.fixture
+def ready_home(home: Path, template_home: Path) -> Path:
+    """A data folder that was used before; the logs of that are not in it."""
+    shutil.copytree(template_home, home, ignore=shutil.ignore_patterns("log"))
+    return home
+
+
 def processes(home: Path, word: str = "") -> list[int]:
     """The processes whose command line names the data folder (and the word)."""
     found = []
@@ -223,8 +239,11 @@ def test_starts_and_stops_clean_with_either_kind_of_binary(
     assert "not properly shut down" not in Folder(home).log("postgres").read_text()
 
 
-def test_a_second_command_joins_and_the_first_may_leave_first(home: Path, start: Start) -> None:
+def test_a_second_command_joins_and_the_first_may_leave_first(
+    ready_home: Path, start: Start
+) -> None:
     """Commands share one pair of servers, which stay until the last one leaves."""
+    home = ready_home
     first = start(home)
     servers = first.servers()
     write(servers)
@@ -246,8 +265,9 @@ def test_commands_that_start_at_once_share_one_keeper(home: Path, start: Start) 
     assert_nothing_left(home)
 
 
-def test_one_that_starts_while_the_keeper_leaves_is_served(home: Path, start: Start) -> None:
+def test_one_that_starts_while_the_keeper_leaves_is_served(ready_home: Path, start: Start) -> None:
     """A command between the last user's end and the keeper's end neither fails nor finds half."""
+    home = ready_home
     previous = start(home)
     write(previous.servers())
     for _ in range(5):
@@ -259,8 +279,9 @@ def test_one_that_starts_while_the_keeper_leaves_is_served(home: Path, start: St
     assert_nothing_left(home)
 
 
-def test_a_killed_launcher_leaves_no_server_behind(home: Path, start: Start) -> None:
+def test_a_killed_launcher_leaves_no_server_behind(ready_home: Path, start: Start) -> None:
     """The servers end by themselves when all their users were killed."""
+    home = ready_home
     user = start(home)
     user.servers()
     user.kill()
@@ -269,8 +290,9 @@ def test_a_killed_launcher_leaves_no_server_behind(home: Path, start: Start) -> 
     assert_nothing_left(home)
 
 
-def test_servers_live_as_long_as_a_child_that_inherited_the_lock(home: Path) -> None:
+def test_servers_live_as_long_as_a_child_that_inherited_the_lock(ready_home: Path) -> None:
     """A consumer that outlives its launcher keeps its servers."""
+    home = ready_home
     with joined(home, None, None) as servers:
         child = subprocess.Popen(["sleep", "60"], pass_fds=servers.lock_fds)
     try:
@@ -282,9 +304,10 @@ def test_servers_live_as_long_as_a_child_that_inherited_the_lock(home: Path) -> 
 
 
 def test_a_killed_keeper_takes_the_servers_along_and_gets_a_successor(
-    home: Path, start: Start
+    ready_home: Path, start: Start
 ) -> None:
     """Without their keeper the servers stop in order, and the next command finds all data."""
+    home = ready_home
     first = start(home)
     write(first.servers())
     [keeper] = processes(home, "infamous.embedded.keeper")
@@ -299,8 +322,9 @@ def test_a_killed_keeper_takes_the_servers_along_and_gets_a_successor(
 
 
 @pytest.mark.parametrize("name", ["postgres", "redis"])
-def test_a_killed_server_comes_back_with_its_data(home: Path, name: str) -> None:
+def test_a_killed_server_comes_back_with_its_data(ready_home: Path, name: str) -> None:
     """The pipeline goes on after a server crashed under it."""
+    home = ready_home
     with joined(home, None, None) as servers:
         facts = {"database_url": servers.database_url, "redis_url": servers.redis_url}
         write(facts)
@@ -313,10 +337,11 @@ def test_a_killed_server_comes_back_with_its_data(home: Path, name: str) -> None
     assert_nothing_left(home)
 
 
-def test_a_pid_that_now_belongs_to_another_process_does_not_stop_the_start(home: Path) -> None:
+def test_a_pid_that_now_belongs_to_another_process_does_not_stop_the_start(
+    ready_home: Path,
+) -> None:
     """After a restart of the machine or container the killed postmaster's pid is another's."""
-    with joined(home, None, None):
-        pass
+    home = ready_home
     (home / "postgres" / "postmaster.pid").write_text(f"{os.getpid()}\n{home}/postgres\n")
     Folder(home).family("postgres").write_text(f"{os.getpid()}")
     with joined(home, None, None) as servers:
@@ -393,10 +418,9 @@ def refusal(home: Path) -> str:
     return sentence
 
 
-def test_data_of_another_major_version_is_refused(home: Path) -> None:
+def test_data_of_another_major_version_is_refused(ready_home: Path) -> None:
     """A cluster that no installed Postgres can read is named, and left as it is."""
-    with joined(home, None, None):
-        pass
+    home = ready_home
     version = home / "postgres" / "PG_VERSION"
     version.write_text("13\n")
     assert "made by Postgres 13 and only Postgres" in refusal(home)
@@ -497,10 +521,9 @@ def test_a_failing_initdb_is_quoted_and_leaves_no_half_cluster(
     assert_nothing_left(home)
 
 
-def test_a_server_that_does_not_start_is_quoted(home: Path) -> None:
+def test_a_server_that_does_not_start_is_quoted(ready_home: Path) -> None:
     """A dead server is seen at once, with the line of its log that says why."""
-    with joined(home, None, None):
-        pass
+    home = ready_home
     conf = home / "postgres" / "postgresql.conf"
     good = conf.read_text()
     conf.write_text(good + "work_mem = plenty\n")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +29,7 @@ from pipeline.entry import Entry, packed_up
 from pipeline.event import Event, encode
 from producer.simulate import population, step
 from tests import commands
+from tests.commands import Command
 from tests.conftest import World
 from tests.integration.consuming import batch_of, is_drained, until, working
 from tests.unit.samples import RETENTION_DAYS, chains
@@ -40,7 +39,6 @@ CONTENT = """
 select id, ts, player, action, xp_delta, karma_delta, karma_total, rank, energy_source, seq, details::text
 from game_events order by ts, id
 """
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
@@ -62,16 +60,7 @@ def owner(world: World) -> Engine:
 @pytest.fixture
 def command(world: World, tmp_path: Path) -> Command:
     """``infamous`` with these arguments, and with more or other variables."""
-
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return commands.run(
-            "infamous",
-            *arguments,
-            cwd=tmp_path,
-            environment={**os.environ, **world.environment, **variables},
-        )
-
-    return run
+    return commands.beginning("infamous", cwd=tmp_path, environment=world.environment)
 
 
 def rows(world: World, query: str, **values: Any) -> list[Any]:

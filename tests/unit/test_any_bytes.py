@@ -62,7 +62,7 @@ def parts(entry: Entry) -> list[Entry]:
         return [entry]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(wire_fields(), min_size=1, max_size=8), st.sampled_from([None, 1]))
 def test_an_array_is_taken_apart_to_the_byte(events: list[Any], indent: int | None) -> None:
     """Each element comes out as its sender wrote it, whatever the space around it."""
