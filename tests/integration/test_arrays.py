@@ -152,11 +152,11 @@ def test_an_event_that_also_came_in_the_wrong_field_is_released_as_one(world: Wo
 def test_a_replay_sends_entries_in_their_own_form(world: World) -> None:
     """What was in arrays is in arrays again, what is missing is stored, and nothing else changes."""
     events = good(250)
-    world.source.append_entries(packed_up(events, 100) + packed_up(events[:2], 1))
+    world.source.append_entries(packed_up(events[2:], 100) + packed_up(events[:2], 1))
     settle(world)
     change(world, "delete from game_events where seq % 2 = 0")
     assert world.count("game_events") < 250
-    assert replay(world.source, 0, now_ms() + 1000) == Replayed(5, 0, is_complete=True, events=252)
+    assert replay(world.source, 0, now_ms() + 1000) == Replayed(5, 0, is_complete=True, events=250)
     assert fields(world) == [b"events", b"events", b"events", b"event", b"event"] * 2
     settle(world)
     assert world.count("game_events") == 250
