@@ -8,7 +8,7 @@ reply was lost is a second entry. Who waits, and how, is the caller's affair (pa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -316,6 +316,9 @@ class Stream:
         return True
 
     def _make_group(self) -> bool:
+        # Looked for first: a server that is full refuses to make a group, though it be there.
+        if self._has_group():
+            return False
         try:
             try:
                 # What left the stream before there was a group is not missed by it.
@@ -326,6 +329,17 @@ class Stream:
                 self._create_group(entries_read=None)  # a server before 7 counts nothing
         except redis.ResponseError as error:
             if _words(error).startswith("BUSYGROUP"):
+                return False
+            raise
+        return True
+
+    def _has_group(self) -> bool:
+        try:
+            self._own(self.client.xinfo_groups(self.key))
+        except GroupLost:
+            return False
+        except redis.ResponseError as error:
+            if _is_key_lost(error):
                 return False
             raise
         return True
@@ -353,7 +367,8 @@ class Stream:
         read and what the stream still holds are compared in the moment of the read; a blocking read could
         not do that. Redis before 7 counts neither. Raises GroupLost.
         """
-        with self.client.pipeline(transaction=True) as pipe:
+
+        def ask(pipe: redis.client.Pipeline) -> None:
             # As they come: to make dictionaries of every part takes longer than all the rest.
             pipe.execute_command("XINFO", "STREAM", self.key)  # type: ignore[no-untyped-call]
             pipe.execute_command("XINFO", "GROUPS", self.key)  # type: ignore[no-untyped-call]
@@ -361,7 +376,9 @@ class Stream:
                 "XREADGROUP", "GROUP", self.group, consumer, "COUNT", count,
                 "STREAMS", self.key, ">",
             )  # fmt: skip
-            info, groups, reply = pipe.execute(raise_on_error=False)
+
+        # One after the other, a gap that opens between the two looks may be missed, and none is made up.
+        info, groups, reply = self._together(ask)
         for answer in (reply, info, groups):
             if isinstance(answer, redis.ResponseError) and _is_group_lost(answer):
                 raise GroupLost from answer
@@ -381,6 +398,21 @@ class Stream:
                 self._count_in(info, group, 0, 0)
         lost, suspected = (gap, 0) if is_certain else (0, gap)
         return Delivered(entries, lost, suspected, info["last-generated-id"])
+
+    def _together(self, ask: Callable[[redis.client.Pipeline], None]) -> list[Any]:
+        """What the server answers to several commands at one moment, errors among the answers.
+
+        A full Redis before 7.2 takes no transaction, whatever is in it: there, one after the other. Else
+        nobody could read what is to be stored and trimmed, and it would stay full.
+        """
+        try:
+            with self.client.pipeline(transaction=True) as pipe:
+                ask(pipe)
+                return pipe.execute(raise_on_error=False)
+        except redis.exceptions.OutOfMemoryError:
+            with self.client.pipeline(transaction=False) as pipe:
+                ask(pipe)
+                return pipe.execute(raise_on_error=False)
 
     def wait(self, after: bytes, *, block_ms: int = BLOCK_MS) -> None:
         """Wait, within bounds, until an entry is added after this one."""
@@ -402,7 +434,8 @@ class Stream:
         if info.get("entries-added") == group.get("entries-read") is not None:
             run = _run_id(self.client)
             if self.client.get(self._vouched_key) != run:
-                self.client.set(self._vouched_key, run)
+                with suppress(redis.exceptions.OutOfMemoryError):  # another time
+                    self.client.set(self._vouched_key, run)
 
     def _counts_since_start(self) -> bool:
         return self.client.get(self._vouched_key) == _run_id(self.client)
@@ -529,6 +562,8 @@ class Stream:
                 )
             try:
                 claimed, *_ = pipe.execute()
+            except redis.exceptions.OutOfMemoryError:
+                return Claimed([], 0, FIRST)  # see _together; the names can wait
             except redis.ResponseError as error:
                 if _is_group_lost(error) or _is_key_lost(error):
                     raise GroupLost from error
@@ -561,14 +596,8 @@ class Stream:
 
         It begins at the stream's beginning.
         """
-        # Looked for first: a server that is full refuses to make a group, though it be there.
-        try:
-            group = self._own(self.client.xinfo_groups(self.key))
-        except (GroupLost, redis.ResponseError) as error:
-            if isinstance(error, redis.ResponseError) and not _is_key_lost(error):
-                raise
-            self._make_group()
-            group = self._own(self.client.xinfo_groups(self.key))
+        self._make_group()
+        group = self._own(self.client.xinfo_groups(self.key))
         return _text(group["last-delivered-id"])
 
     def move_bookmark(self, entry_id: str, passed: int) -> None:
@@ -675,10 +704,12 @@ class Stream:
 
     def done_to(self) -> bytes:
         """The last entry up to which the group has read and acknowledged all; 0-0 where there is none."""
-        with self.client.pipeline(transaction=True) as pipe:
+
+        def ask(pipe: redis.client.Pipeline) -> None:
             pipe.xinfo_groups(self.key)
             pipe.xpending(self.key, self.group)
-            groups, pending = pipe.execute(raise_on_error=False)
+
+        groups, pending = self._together(ask)
         for answer in (groups, pending):
             if isinstance(answer, redis.ResponseError) and (
                 _is_key_lost(answer) or _is_group_lost(answer)
@@ -736,12 +767,19 @@ class Stream:
         try:
             # Other people's groups are called as they like: their names stay bytes.
             groups = [group["name"] for group in self.client.xinfo_groups(self.key)]
-            with self.client.pipeline(transaction=True) as pipe:
+
+            def ask(pipe: redis.client.Pipeline) -> None:
                 pipe.time()
+                # Before what is pending: what is read in between counts as not read.
                 pipe.xinfo_groups(self.key)
                 for name in groups:
                     pipe.xpending(self.key, name)
-                (seconds, micros), infos, *pending = pipe.execute()
+
+            answers = self._together(ask)
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+            (seconds, micros), infos, *pending = answers
         except redis.ResponseError as error:
             if _is_key_lost(error) or _is_group_lost(error):
                 return None
@@ -764,13 +802,15 @@ class Stream:
         ``exact`` counts what was not read yet by reading it, within bounds. Without it a backlog is
         the server's own estimate, at no cost; whether anything waits at all is exact in any case.
         """
-        with self.client.pipeline(transaction=True) as pipe:
+
+        def ask(pipe: redis.client.Pipeline) -> None:
             pipe.time()
             pipe.xinfo_stream(self.key)
             pipe.xinfo_groups(self.key)
             pipe.xpending(self.key, self.group)
             pipe.xinfo_consumers(self.key, self.group)
-            now, info, groups, pending, consumers = pipe.execute(raise_on_error=False)
+
+        now, info, groups, pending, consumers = self._together(ask)
         at_ms = 0 if isinstance(now, Exception) else now[0] * 1000 + now[1] // 1000
         if isinstance(info, redis.ResponseError) and _is_key_lost(info):
             return StreamState(at_ms=at_ms)

@@ -211,6 +211,7 @@ def test_batches_and_ages_are_sane(world: World) -> None:
     assert 0 < row["age_p50_s"] <= row["age_p95_s"] <= row["age_p99_s"] < 60
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_an_idle_consumer_writes_its_row(world: World) -> None:
     """No news is not the same as no consumer: it looks, and says that nothing waits."""
     with looking_often(), working(world):
@@ -307,9 +308,28 @@ def test_a_wait_that_ends_without_the_group_has_ended(line: tuple[str, Proxy, Wo
         assert waiting.value == {"Redis": 0.0, "Postgres": 0.0}  # type: ignore[union-attr]
 
 
+def test_a_full_redis_is_drained(world: World) -> None:
+    """It takes nothing more, before 7.2 not even a transaction: what it holds is stored and trimmed."""
+    world.source.ensure_group()
+    world.client.delete(world.source._vouched_key)
+    world.source.append(good(500))
+    world.client.config_set("maxmemory", 1)
+    try:
+        # Started now, and still at work when it has looked around.
+        with looking_often(), working(world, limits=Limits(100, 10**6, 60.0, read=50)):
+            until(lambda: is_drained(world), "the stream to drain")
+            before = health(world)["seen_at"]
+            until(lambda: health(world)["seen_at"] != before, "another look")
+        assert world.source.trim(keep_s=0.0) > 0
+    finally:
+        world.client.config_set("maxmemory", 0)
+    assert world.count("game_events") == 500
+
+
 # --- metrics
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_the_metrics_are_the_tables_own(world: World) -> None:
     """In a calm run every documented name is there, and its number is the one in the tables."""
     events = good(500)
