@@ -59,6 +59,8 @@ begin
         execute found.command;
     end loop;
     execute format('grant usage, create on schema %I to infamous_owner', current_schema());
+    -- Before Postgres 15, whoever logs in may make tables in it.
+    execute format('revoke create on schema %I from public', current_schema());
     execute format(
         'grant usage on schema %I to infamous_writer, infamous_jobs, infamous_bi', current_schema()
     );
