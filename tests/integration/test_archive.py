@@ -364,6 +364,7 @@ def test_a_trim_waits_for_the_archive(world: World, source: Stream, storage: Sto
     assert len(in_archive(storage)) == 1000
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_the_bookmark_counts(source: Stream, storage: Storage) -> None:
     """How far behind it is can be asked of Redis; nothing is pending, and it never goes back."""
     assert source.bookmark() == "0-0"
@@ -378,6 +379,7 @@ def test_the_bookmark_counts(source: Stream, storage: Storage) -> None:
     assert (group["last-delivered-id"].decode(), group["lag"]) == (ids[-1], 0)
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_it_goes_on_when_redis_is_full(source: Stream, storage: Storage) -> None:
     """What is archived can be trimmed: a full Redis must not keep the archive from making room."""
     source.bookmark()

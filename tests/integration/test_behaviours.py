@@ -141,6 +141,7 @@ def test_without_a_loss_it_is_a_read(source: Stream) -> None:
     assert source.state().pending == 5
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_a_stream_trimmed_in_part_is_told_once(source: Stream) -> None:
     """What was trimmed between the last read and the first entry left is counted, by one reader once."""
     source.append(numbered(10))
@@ -152,6 +153,7 @@ def test_a_stream_trimmed_in_part_is_told_once(source: Stream) -> None:
     assert behind(source) == ([], 0)
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_a_stream_trimmed_whole_is_told_once(source: Stream) -> None:
     """Also where nothing is left to read, the loss is noticed; and the next one is counted by itself."""
     source.append(numbered(10))
@@ -166,6 +168,7 @@ def test_a_stream_trimmed_whole_is_told_once(source: Stream) -> None:
     assert behind(source) == (numbered(2, 7), 7)
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_a_loss_before_anything_was_read_is_told(source: Stream) -> None:
     """The group was there from the beginning: all that came and went was owed to it."""
     source.append(numbered(5))
@@ -173,6 +176,7 @@ def test_a_loss_before_anything_was_read_is_told(source: Stream) -> None:
     assert behind(source) == (numbered(2, 3), 3)
 
 
+@pytest.mark.usefixtures("redis_7")
 @pytest.mark.parametrize("left", [0, 4])
 def test_a_new_group_does_not_miss_what_was_gone(bare: Stream, left: int) -> None:
     """A group made on a stream that was trimmed before has lost nothing; what goes later, it has."""
@@ -209,6 +213,7 @@ def test_trimming_what_is_acknowledged_is_no_alarm(source: Stream, read: int) ->
     assert behind(source) == ([], 0)
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_a_loss_is_not_told_again_after_a_trim(source: Stream) -> None:
     """A consumer that never catches up reads past a gap once, whatever is trimmed behind it later."""
     source.append(numbered(700))
@@ -231,6 +236,7 @@ def miscount(source: Stream, last: bytes, read: int) -> None:
     assert read_by_group(source) == read
 
 
+@pytest.mark.usefixtures("redis_7")
 @pytest.mark.parametrize("wrong", [0, 3, 50])
 @pytest.mark.parametrize("left", [0, 10])
 def test_a_wrong_count_is_mended_and_no_alarm(source: Stream, wrong: int, left: int) -> None:
@@ -247,6 +253,7 @@ def test_a_wrong_count_is_mended_and_no_alarm(source: Stream, wrong: int, left: 
     assert behind(source) == (numbered(2, 13), 3)
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_a_wrong_count_of_a_consumer_that_is_behind_is_no_alarm(source: Stream) -> None:
     """As long as the stream reaches back to what was read, nothing between can be missing."""
     ids = source.append(numbered(10))
@@ -282,6 +289,7 @@ def test_where_the_server_does_not_count_nothing_is_claimed_to_be_lost() -> None
     assert stream._gap(info | {"entries-added": 9}, group | {"entries-read": 3}) == 6
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_what_a_consumer_never_saw_is_told(world: World) -> None:
     """A loss is an error in the log, a number in the metrics and one in the table; the rest is stored."""
     world.source.ensure_group()
@@ -298,6 +306,7 @@ def test_what_a_consumer_never_saw_is_told(world: World) -> None:
     )
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_a_loss_under_a_waiting_reader_is_told(world: World) -> None:
     """A sender that adds and trims in one breath is quicker than a reader that waits for it."""
     with capture_logs() as logs, working(world) as working_one:
@@ -327,6 +336,7 @@ def silent(source: Stream, name: str, idle_s: float) -> None:
     until(is_silent, f"{name} to be silent")
 
 
+@pytest.mark.usefixtures("redis_7_2")
 def test_the_names_of_the_dead_are_removed(source: Stream) -> None:
     """Who holds nothing and has been silent long enough is off the list: it does not grow for ever."""
     ids = source.append(numbered(2))
@@ -342,6 +352,7 @@ def test_the_names_of_the_dead_are_removed(source: Stream) -> None:
     assert not {"dead", "gone"} & set(source.state().consumers)
 
 
+@pytest.mark.usefixtures("redis_7_2")
 def test_who_holds_something_or_reads_or_asks_is_not_removed(source: Stream) -> None:
     """The pending entries of the dead are claimed first; the recently heard and the caller stay."""
     source.append(numbered(1))
@@ -386,6 +397,7 @@ def test_a_long_pending_list_is_taken_over_whole(source: Stream) -> None:
     assert source.state().consumers["heir"].entries == 3000
 
 
+@pytest.mark.usefixtures("redis_7_2")
 def test_too_much_to_take_over_is_left_for_another_time(source: Stream) -> None:
     """Redis is busy for as long as that takes: a backlog is worked off before names are removed."""
     source.append(numbered(4))
@@ -402,6 +414,7 @@ def test_too_much_to_take_over_is_left_for_another_time(source: Stream) -> None:
     )
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_what_was_trimmed_while_pending_is_counted_when_names_go(source: Stream) -> None:
     """The takeover finds it gone, takes it off the list, and tells how much it was."""
     source.append(numbered(5))

@@ -30,7 +30,7 @@ from pipeline.event import Event, Reason, encode
 from tests import commands
 from tests.commands import Command as Job
 from tests.conftest import World
-from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
+from tests.integration.consuming import added, batch_of, is_drained, now_ms, until, working
 from tests.unit.samples import chains, payload
 
 HOUR = timedelta(hours=1)
@@ -62,13 +62,6 @@ def recent(events: int, *, start_ms: int | None = None) -> list[Event]:
 def encoded(events: list[Event]) -> list[bytes]:
     """Events as they go onto the stream."""
     return [encode(event) for event in events]
-
-
-def added(world: World) -> int:
-    """Entries ever added to the stream."""
-    count = world.source.state().added
-    assert count is not None
-    return count
 
 
 def settle(world: World) -> None:

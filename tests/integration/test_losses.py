@@ -41,6 +41,7 @@ def lose(source: Stream, lost: int, left: int) -> None:
         pipe.execute()
 
 
+@pytest.mark.usefixtures("redis_7")
 @pytest.mark.parametrize("left", [0, 5])
 def test_several_consumers_tell_a_loss_once(source: Stream, world: World, left: int) -> None:
     """Six that look at the same moment: the server decides who of them tells it."""
@@ -64,6 +65,7 @@ def test_several_consumers_tell_a_loss_once(source: Stream, world: World, left: 
         source.ack([entry.id for entry in source.claim("a", idle_s=0, count=100).entries])
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_a_loss_after_a_loss_is_told_by_itself(source: Stream) -> None:
     """What was told does not count again, though nobody ever catches up in between."""
     for lost in (7, 3, 11):
@@ -72,6 +74,7 @@ def test_a_loss_after_a_loss_is_told_by_itself(source: Stream) -> None:
         assert (len(delivered.entries), delivered.lost) == (2, lost + (0 if lost == 7 else 2))
 
 
+@pytest.mark.usefixtures("redis_7")
 @pytest.mark.parametrize("error", [redis.ConnectionError("gone"), redis.TimeoutError("slow")])
 def test_books_that_cannot_be_put_right_take_nothing_away(
     source: Stream, error: redis.RedisError
@@ -83,6 +86,7 @@ def test_books_that_cannot_be_put_right_take_nothing_away(
     assert (len(delivered.entries), delivered.lost) == (10, 40)
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_after_a_restart_a_gap_is_a_suspicion(source: Stream) -> None:
     """A crash may have spoiled the server's count: it is told as such until all was delivered once more."""
     source.client.set(source._vouched_key, "another run")
@@ -98,6 +102,7 @@ def test_after_a_restart_a_gap_is_a_suspicion(source: Stream) -> None:
     assert (len(delivered.entries), delivered.lost, delivered.suspected) == (1, 6, 0)
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_nothing_is_vouched_for_while_entries_wait(source: Stream) -> None:
     """Only where all was delivered can the count be seen to be right."""
     source.client.delete(source._vouched_key)
@@ -109,6 +114,7 @@ def test_nothing_is_vouched_for_while_entries_wait(source: Stream) -> None:
     assert source.client.get(source._vouched_key) is not None
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_our_own_trim_is_no_gap_whatever_the_server_counted(source: Stream) -> None:
     """The last entry that was read stays, so the stream always reaches back to it."""
     for _ in range(3):

@@ -30,7 +30,7 @@ from pipeline.event import Reason, Window, encode
 from tests import commands
 from tests.commands import Command
 from tests.conftest import World
-from tests.integration.consuming import is_drained, now_ms, until, working
+from tests.integration.consuming import added, is_drained, now_ms, until, working
 from tests.unit.samples import RETENTION_DAYS, chains, payload
 
 GUARDIAN = '{**event, "rank": "Guardian"}'
@@ -103,7 +103,7 @@ def test_what_is_still_bad_comes_back_once_and_is_counted(world: World) -> None:
             until(lambda: is_drained(world), "them to come back")
             assert attempts(world) == [tries] * 60
             assert [row["released_at"] for row in rows(world)] == [None] * 60
-    assert world.source.state().added == 180
+    assert added(world) == 180
     with world.engine.connect() as connection:
         (summary,) = quarantines.by_reason(connection)
     assert (summary["waiting"], summary["tried"], summary["released"]) == (60, 60, 0)
@@ -163,7 +163,7 @@ def test_a_dry_run_of_a_release_says_what_would_come_back(world: World) -> None:
     assert would == Foreseen(1, {"bad_rank": 2, "not_json": 1}, 1, 1, is_complete=True)
     assert foresee(world.engine, Choice(), later, limit=2).is_complete
     assert rows(world) == before
-    assert world.source.state().added == 6
+    assert added(world) == 6
 
 
 def test_a_release_does_not_pile_up_what_nobody_reads(world: World) -> None:
@@ -270,7 +270,7 @@ def test_a_rehearsal_changes_nothing(world: World) -> None:
     assert (len(trials), chosen) == (55, 60)
     assert all(trial.reason is None and trial.ids[0] == trial.ids[1] for trial in trials)
     assert rows(world) == before
-    assert world.source.state().added == 60
+    assert added(world) == 60
 
 
 def test_arrays_and_foreign_entries_can_be_fixed_as_well(world: World) -> None:
@@ -331,7 +331,7 @@ def test_a_slow_expression_holds_no_row(world: World) -> None:
     done = fix(world.engine, world.source, Choice(), slow, window())
     assert done.entries == 1
     assert attempts(world) == [0, 1]
-    assert world.source.state().added == 3
+    assert added(world) == 3
 
 
 def test_the_mark_of_a_fix_never_covers_a_newer_verdict(world: World) -> None:
@@ -373,13 +373,13 @@ def test_a_fix_killed_before_the_mark_is_run_again(world: World, infamous: Comma
     arguments = ("fix", "--reason", "bad_rank", "--python", GUARDIAN)
     killed = infamous(*arguments, FAILPOINT="in_fix")
     assert killed.returncode == -signal.SIGKILL
-    assert world.source.state().added == 110
+    assert added(world) == 110
     assert attempts(world) == [0] * 60
     again = infamous(*arguments, "--json")
     assert json.loads(again.stdout)["entries"] == 60
     settle(world)
     assert attempts(world) == [1] * 60
-    assert (world.count("game_events"), world.source.state().added) == (60, 170)
+    assert (world.count("game_events"), added(world)) == (60, 170)
 
 
 # --- SQL

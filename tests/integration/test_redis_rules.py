@@ -42,6 +42,8 @@ COMPOSE = ROOT / "compose.yaml"
 START = ROOT / "docker" / "redis" / "start.sh"
 PASSWORD = "for-this-test"  # noqa: S105
 
+pytestmark = pytest.mark.usefixtures("redis_7_2")
+
 
 def rules(name: str) -> list[str]:
     """What a user may do, as compose.yaml says and docker/redis/start.sh passes on."""

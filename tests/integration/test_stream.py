@@ -286,6 +286,7 @@ def test_state_without_a_stream(bare: Stream) -> None:
     assert bare.state() == StreamState()
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_state_without_a_group(bare: Stream) -> None:
     """Without a group everything waits, since the first entry came."""
     ids = bare.append(numbered(3))
@@ -306,6 +307,7 @@ def test_state_of_an_empty_stream_with_a_group(source: Stream) -> None:
     assert (state.undelivered, state.pending, state.oldest_waiting_ms) == (0, 0, None)
 
 
+@pytest.mark.usefixtures("redis_7")
 def test_state_follows_reading_and_acknowledging(source: Stream) -> None:
     """Undelivered becomes pending becomes done; the oldest that waits is the oldest of both."""
     ids = [source.append([raw])[0] for raw in numbered(4)]

@@ -236,6 +236,8 @@ def owner(found: Holder | None) -> tuple[str, int] | None:
 def limited(source: Stream, factor: float) -> Iterator[None]:
     """Redis may use so many times what it uses now."""
     client = source.client
+    # What an old server keeps for a connection that sent much it gives back when it feels like it.
+    client.connection_pool.disconnect()
     before = client.config_get("maxmemory")["maxmemory"] or 0
     client.config_set("maxmemory", int(int(client.info("memory")["used_memory"]) * factor))
     try:

@@ -177,7 +177,11 @@ def test_the_worker_lives_through_killed_connections(world: World) -> None:
     with working(world, limits=Limits(100, 10**6, 60.0, read=50), claim_after_s=0.3):
         killer.start()
         try:
-            until(lambda: world.count("game_events") >= 2000, "rows in spite of the kills")
+            until(
+                lambda: world.count("game_events") >= 2000,
+                "rows in spite of the kills",
+                at_most_s=150.0,
+            )
         finally:
             stop.set()
             killer.join()
