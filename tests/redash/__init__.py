@@ -1,0 +1,1 @@
+"""A fake Redash that answers as the recorded one did, and the tests that prove it."""
