@@ -153,10 +153,12 @@ class Fake:
             self.state.remember(made.api_key, password)
             return self.state.users.add(made)
 
-    def give(self, part_of_text: str, answer: Canned | str) -> None:
-        """What SQL with that part in it answers, without a database; a text is its error."""
+    def give(self, part_of_text: str, answer: Canned | str | None) -> None:
+        """What SQL with that part in it answers, without a database; a text is its error, None as before."""
         with self._lock:
-            self.worker.answers[part_of_text] = answer
+            self.worker.answers.pop(part_of_text, None)
+            if answer is not None:
+                self.worker.answers[part_of_text] = answer
 
     def tick(self) -> None:
         """Let the scheduler look once, and the worker do what it finds."""

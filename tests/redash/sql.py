@@ -40,10 +40,11 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Canned:
-    """An answer without a database: column types by name, and rows."""
+    """An answer without a database: column types by name, rows, and the tables a source has."""
 
     columns: dict[str, str | None] = field(default_factory=lambda: {"one": "integer"})
     rows: list[dict[str, Any]] = field(default_factory=lambda: [{"one": 1}])
+    tables: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -71,15 +72,6 @@ def _connected(options: dict[str, Any]) -> Iterator[extensions.connection]:
         yield connection
     finally:
         connection.close()
-
-
-def probe(options: dict[str, Any]) -> str:
-    """Empty where the source answers, else why not."""
-    try:
-        run(options, "SELECT 1")
-    except Failed as failure:
-        return str(failure)
-    return ""
 
 
 def tables(options: dict[str, Any]) -> list[dict[str, Any]]:

@@ -305,9 +305,9 @@ class Table(Generic[R]):
         self._rows[record.id] = record
         return record
 
-    def burn(self) -> None:
-        """Use an id up, as an insert does that the database refuses."""
-        self._last += 1
+    def burn(self, up_to: int | None = None) -> None:
+        """Use ids up, as inserts do that the database refuses: the next one, or all up to that one."""
+        self._last = self._last + 1 if up_to is None else max(self._last, up_to)
 
     def get(self, record_id: object) -> R | None:
         """The one of that id, if any."""

@@ -75,7 +75,11 @@ class Worker:
 
     def probe(self, source: Source) -> str:
         """Empty where a source answers, else why not."""
-        return "" if self.canned else sql.probe(source.options)
+        try:
+            self._data(Job("", source.id, text="SELECT 1"), source)
+        except Failed as failure:
+            return str(failure)
+        return ""
 
     def _do(self, job: Job) -> None:
         source = self.state.sources.get(job.source)
@@ -84,12 +88,15 @@ class Worker:
             return
         try:
             if job.wants_schema:
-                job.schema = source.schema = [] if self.canned else sql.tables(source.options)
+                job.schema = source.schema = self._tables(source)
             else:
                 job.rid = self._run(job, source).id
             job.status = 3
         except Failed as failure:
             job.status, job.error = 4, str(failure)
+
+    def _tables(self, source: Source) -> list[dict[str, Any]]:
+        return self.canned.tables if self.canned else sql.tables(source.options)
 
     def _run(self, job: Job, source: Source) -> Result:
         self.ran.append(job.text)
