@@ -26,6 +26,10 @@ CONFLICT: Final = (
 BROKEN: Final = "Internal Server Error"
 NO_LOGIN: Final = "Couldn't find resource. Please login and try again."
 NO_CSRF: Final = "The CSRF token is missing."
+_OVERLOADED: Final = (
+    "The server encountered an internal error and was unable to complete your request. "
+    "Either the server is overloaded or there is an error in the application."
+)
 NO_RESULT: Final = "No cached result found for this query."
 
 
@@ -55,6 +59,11 @@ def error_page(status: int, title: str, words: str) -> Answer:
         f"<h1>{title}</h1>\n<p>{words}</p>\n"
     )
     return page(text, status)
+
+
+def gave_up() -> Answer:
+    """What stands before Redash answers for it."""
+    return error_page(500, "Internal Server Error", _OVERLOADED)
 
 
 def moved(to: str) -> Answer:

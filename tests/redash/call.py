@@ -39,13 +39,11 @@ class Call:
     state: State
     worker: Worker
     caller: Caller
-    method: str
     path: str
     base: str
     version: str
     search: str = ""
     raw: bytes = b""
-    cookies: dict[str, str] = field(default_factory=dict)
     args: dict[str, str] = field(default_factory=dict)
 
     @cached_property

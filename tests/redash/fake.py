@@ -21,6 +21,7 @@ from tests.redash.answer import (
     Refusal,
     broken,
     error_page,
+    gave_up,
     moved,
     refused,
 )
@@ -36,11 +37,6 @@ from tests.redash.worker import Worker
 ADMIN: Final = ("Root Admin", "admin@example.com", "admin-pw-123")
 ADMIN_KEY: Final = "fakekey0admin0000000000000000000000admin"
 VERSION: Final = "26.3.0"
-
-_OVERLOADED: Final = (
-    "The server encountered an internal error and was unable to complete your request. "
-    "Either the server is overloaded or there is an error in the application."
-)
 
 # They run or look at something, and change no object.
 _RUNS: Final = re.compile(
@@ -134,8 +130,9 @@ class Fake:
 
     @property
     def ran(self) -> list[str]:
-        """The SQL that was run, in order."""
+        """The SQL that was run, in order; what is still due is run first."""
         with self._lock:
+            self.worker.work()
             return list(self.worker.ran)
 
     # -- what is there -----------------------------------------------------------------------------
@@ -241,7 +238,7 @@ class Fake:
         found = open_to_all(request.method, request.path)
         if found:
             if not len(self.state.users) and found[0] is accounts.config:
-                return error_page(500, "Internal Server Error", _OVERLOADED)
+                return gave_up()
             return self._called(request, Caller(), *found)
         caller = self._caller(request)
         if caller is None:
@@ -265,13 +262,11 @@ class Fake:
                 state=self.state,
                 worker=self.worker,
                 caller=caller,
-                method=request.method,
                 path=request.path,
                 base=self.url,
                 version=self.version,
                 search=request.search,
                 raw=request.raw,
-                cookies=request.cookies,
                 args=args,
             )
         )

@@ -18,8 +18,8 @@ _LONGEST = 250
 
 def paged(call: Call, records: list[R], shape: Callable[[R], Any]) -> Answer:
     """One page, as `page` and `page_size` ask for it."""
-    number = int(call.param("page", "1"))
-    size = int(call.param("page_size", "25"))
+    number = _number(call.param("page"), 1)
+    size = _number(call.param("page_size"), 25)
     if not 1 <= size <= _LONGEST:
         raise refused(400, f"Page size is out of range (1-{_LONGEST}).")
     if number < 1 or (records and (number - 1) * size >= len(records)):
@@ -35,6 +35,11 @@ def paged(call: Call, records: list[R], shape: Callable[[R], Any]) -> Answer:
             "results": [shape(one) for one in records[start : start + size]],
         }
     )
+
+
+def _number(text: str, default: int) -> int:
+    """What is no number is as if it were not there."""
+    return int(text) if text.lstrip("-").isdigit() else default
 
 
 def ordered(call: Call, records: Iterable[T]) -> list[T]:

@@ -1,4 +1,4 @@
-"""Plays recorded requests to the fake: names of recordings flow in, the difference of the answers flows out."""
+"""Plays recorded requests to the fake: names of recordings flow in, what differs in the answers flows out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
-from tests.redash.fake import ADMIN, Fake
+from tests.redash.fake import Fake
 from tests.redash.recorded import Pair, comparable, pairs
 from tests.redash.sql import Canned
 
@@ -160,9 +160,9 @@ class Player:
         if pair.text is not None:
             self._compare_text(pair.text, got.text, where)
         else:
-            there = json.dumps(comparable(pair.json), indent=1).splitlines()
-            here = json.dumps(comparable(json.loads(self._there(got.text))), indent=1).splitlines()
-            differing = "\n".join(difflib.unified_diff(there, here, "Redash", "fake", n=2))
+            expected = _lines(pair.json)
+            answered = _lines(json.loads(self._there(got.text)))
+            differing = "\n".join(difflib.unified_diff(expected, answered, "Redash", "fake", n=2))
             assert not differing, f"{where}\n{differing}"
 
     def _compare_text(self, recorded: str, text: str, where: str) -> None:
@@ -175,13 +175,12 @@ class Player:
             assert self._there(text) == recorded, where
 
     def _there(self, text: str) -> str:
-        """The fake's own address, jobs and query hashes as the recording has them."""
+        """The fake's own address and jobs as the recording has them."""
         text = text.replace(self.fake.url, "http://redash.test")
         for there, here in self.jobs.items():
             text = text.replace(here, there)
         return text
 
-    @property
-    def password(self) -> str:
-        """The admin's."""
-        return ADMIN[2]
+
+def _lines(value: Any) -> list[str]:
+    return json.dumps(comparable(value), indent=1).splitlines()

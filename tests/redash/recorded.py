@@ -20,6 +20,7 @@ _MEASURED: Final = (
     "last_refresh_at",
     "started_at",
 )
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DAY: Final = re.compile(r"_\d{4}_\d\d_\d\d\.")
 _MISSING: Final = re.compile(r"(Missing parameter value for: )(.*)")
 
@@ -84,5 +85,5 @@ def comparable(value: Any, name: str = "") -> Any:
         missing = _MISSING.fullmatch(value)
         if missing:
             return missing.group(1) + ", ".join(sorted(missing.group(2).split(", ")))
-        return _DAY.sub("_day.", value)
+        return "a uuid" if _UUID.fullmatch(value) else _DAY.sub("_day.", value)
     return value

@@ -14,6 +14,7 @@ from typing import Any, Final
 import psycopg2
 from psycopg2 import extensions
 from psycopg2.extras import Range
+from sqlalchemy import make_url
 
 _TYPES: Final = {
     "integer": (20, 21, 23),
@@ -57,6 +58,19 @@ class Canned:
 
 def _column(name: str, kind: str | None) -> dict[str, Any]:
     return {"name": name, "friendly_name": name, "type": kind}
+
+
+def options_of(database_url: str) -> dict[str, Any]:
+    """A data source's options for a database; the host may be the folder of a Unix socket."""
+    url = make_url(database_url)
+    given = {
+        "host": url.host or url.query.get("host"),
+        "port": url.port or int(str(url.query.get("port", 5432))),
+        "dbname": url.database,
+        "user": url.username,
+        "password": url.password,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The recorded day again, in chapters: a player flows in, and every chapter sets up through the API what it needs."""
+"""The recorded day again, in chapters: a player flows in, and each sets up through the API what it needs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any, Final
 
 from tests.redash.player import Player
 from tests.redash.recorded import pairs
+from tests.redash.sql import Canned, options_of
+
+Chapter = Callable[[Player], None]
 
 _REVENUE: Final = "sum(amount) as revenue, count(*)"
 _BY_PRODUCT: Final = "select region, product"
@@ -435,8 +438,6 @@ def runs(player: Player) -> None:
 
 
 def _give_csv(player: Player, name: str) -> None:
-    from tests.redash.sql import Canned
-
     head, *lines = (pairs()[name].text or "").splitlines()
     names = head.split(",")
     rows = [dict(zip(names, line.split(","), strict=True)) for line in lines]
@@ -444,8 +445,6 @@ def _give_csv(player: Player, name: str) -> None:
 
 
 def _give_rows(player: Player, part: str, values: list[str]) -> None:
-    from tests.redash.sql import Canned
-
     player.fake.give(part, Canned({"region": None}, [{"region": one} for one in values]))
 
 
@@ -546,7 +545,7 @@ def users(player: Player) -> None:
     player.play("user_create_rate_limited_429")
 
 
-CHAPTERS: Final[tuple[Callable[[Player], None], ...]] = (
+CHAPTERS: Final[tuple[Chapter, ...]] = (
     opening,
     data_sources,
     queries,
@@ -563,3 +562,32 @@ CHAPTERS: Final[tuple[Callable[[Player], None], ...]] = (
     viewers,
     users,
 )
+
+
+# -- the one chapter that needs a database ---------------------------------------------------------
+
+ON_POSTGRES: Final = (
+    "data_source_test_ok",
+    "adhoc_execute",
+    "query_result_adhoc",
+    "job_failed_sql_error",
+    "query_result_postgres_types",
+)
+
+
+def on_postgres(player: Player, database_url: str) -> None:
+    """Runs whose answers Postgres itself makes. There has to be a table `orders`."""
+    tested, asked, answered, failed, typed = ON_POSTGRES
+    source = {"name": "demo", "type": "pg", "options": options_of(database_url)}
+    player.done("POST", "/api/data_sources", source)
+    player.play(tested)
+    player.skip(results=4)
+    player.play(asked, answered)
+    wrong = {"query": "select nope from orders", "data_source_id": 1}
+    job = player.done("POST", "/api/query_results", wrong)["job"]["id"]
+    player.jobs[pairs()[failed].json["job"]["id"]] = job
+    player.play(failed)
+    player.skip(results=58)
+    types = pairs()[typed].json["query_result"]["query"]
+    player.run("/api/query_results", {"query": types, "data_source_id": 1})
+    player.play(typed)

@@ -58,13 +58,21 @@ def _run(call: Call, source: Source, text: str, max_age: object, query: Query | 
     if source.paused:
         why = f" ({source.pause_reason})" if source.pause_reason else ""
         raise no_run(400, f"{source.name} is paused{why}. Please try later.")
-    age = -1 if max_age is None else int(str(max_age))
+    age = _seconds(max_age)
     cached = call.state.newest_result(source.id, rendering.text_hash(text))
     if cached and age and (age < 0 or _age(cached) <= age):
         return shown(_shape(call, cached))
     by = call.caller.user.email if call.caller.user else "public"
     job = call.worker.ask(source, text, by, query.id if query else None)
     return shown(shapes.job(job))
+
+
+def _seconds(max_age: object) -> int:
+    """Null is any age; 500 for what is no number."""
+    try:
+        return -1 if max_age is None else int(str(max_age))
+    except ValueError:
+        raise broken() from None
 
 
 def _age(result: Result) -> float:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tests.redash import shapes
-from tests.redash.answer import BAD_REQUEST, Answer, broken, not_found, refused, shown
+from tests.redash.answer import (
+    BAD_REQUEST,
+    Answer,
+    Refusal,
+    broken,
+    gave_up,
+    not_found,
+    refused,
+    shown,
+)
 from tests.redash.call import Call
 from tests.redash.state import DEFAULT_GROUP, Grant, Source
 
@@ -142,7 +151,7 @@ def test(call: Call) -> Answer:
     call.admin_only()
     source = call.find(call.state.sources)
     if call.worker.absent:
-        raise broken()
+        raise Refusal(gave_up())
     why_not = call.worker.probe(source)
     return shown({"message": why_not or "success", "ok": not why_not})
 
