@@ -61,6 +61,11 @@ def error_page(status: int, title: str, words: str) -> Answer:
     return page(text, status)
 
 
+def forged() -> Answer:
+    """A form without its CSRF token, or a POST to nowhere."""
+    return error_page(400, "Bad Request", NO_CSRF)
+
+
 def gave_up() -> Answer:
     """What stands before Redash answers for it."""
     return error_page(500, "Internal Server Error", _OVERLOADED)

@@ -20,7 +20,7 @@ from tests.redash.answer import (
     Answer,
     Refusal,
     broken,
-    error_page,
+    forged,
     gave_up,
     moved,
     refused,
@@ -252,7 +252,7 @@ class Fake:
             return pages.front_end()
         if is_known(request.path):
             raise refused(400, NO_CSRF)
-        return error_page(400, "Bad Request", NO_CSRF)
+        return forged()
 
     def _called(
         self, request: Request, caller: Caller, handler: Handler, args: dict[str, str]

@@ -14,13 +14,6 @@ Chapter = Callable[[Player], None]
 _REVENUE: Final = "sum(amount) as revenue, count(*)"
 _BY_PRODUCT: Final = "select region, product"
 _PERIOD: Final = {"start": "2026-01-01", "end": "2026-06-30"}
-_DEMO: Final = {
-    "host": "127.0.0.1",
-    "port": 5432,
-    "dbname": "demo",
-    "user": "demo_ro",
-    "password": "demo-ro-pw",
-}
 
 
 # -- what chapters start from ----------------------------------------------------------------------

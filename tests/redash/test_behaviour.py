@@ -70,7 +70,7 @@ def test_a_query_key_reads_only_its_results(player: Player) -> None:
 
 
 def test_lists_hide_from_admins_too(player: Player) -> None:
-    """Another's drafts and boards of texts are not listed, nor queries on a source of no group of one's own."""
+    """Another's drafts and boards of texts are not listed, nor queries on a source of no group of mine."""
     query = _query(player)
     other = player.fake.add_user("Other", 1, DEFAULT_GROUP).api_key
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from tests.redash.answer import Answer, error_page, moved, page, shown
+from tests.redash.answer import Answer, error_page, forged, moved, page, shown
 from tests.redash.call import Call
 from tests.redash.handlers.accounts import invited
 
@@ -78,10 +78,6 @@ def _forged(call: Call) -> bool:
     return call.form.get("csrf_token") != _CSRF
 
 
-def _no_csrf() -> Answer:
-    return error_page(400, "Bad Request", "The CSRF token is missing.")
-
-
 def _logged_in(call: Call, user_id: int) -> Answer:
     session = secrets.token_hex(16)
     call.state.sessions[session] = user_id
@@ -98,7 +94,7 @@ def login_form(call: Call) -> Answer:
 def login(call: Call) -> Answer:
     """POST /login: 302 and a session, or the form again with 200."""
     if _forged(call):
-        return _no_csrf()
+        return forged()
     form = call.form
     for user in call.state.users.where(lambda one: one.email == form.get("email")):
         if user.password and user.password == form.get("password") and not user.disabled_at:
@@ -114,7 +110,7 @@ def setup_form(call: Call) -> Answer:
 def setup(call: Call) -> Answer:
     """POST /setup: the first admin, logged in; afterwards only a redirect."""
     if _forged(call):
-        return _no_csrf()
+        return forged()
     if len(call.state.users):
         return moved("/")
     form = call.form
