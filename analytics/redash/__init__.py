@@ -1,0 +1,1 @@
+"""Redash: files of queries and dashboards flow in, a Redash that holds just these flows out; and back."""
