@@ -11,6 +11,8 @@ import redis
 import typer
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
+from analytics.redash.client import RedashError
+from analytics.redash.marked import Malformed
 from infamous import schema
 from infamous import up as ups
 from infamous.children import ChildFailed
@@ -22,6 +24,7 @@ from infamous.commands import (
     look,
     proof,
     quarantine,
+    redash,
     retention,
     rollup,
     run,
@@ -61,6 +64,9 @@ app.add_typer(
     quarantine.app, name="quarantine", help="What was refused: look at it, fix it, release it."
 )
 app.add_typer(archive.app, name="archive", help="What passed on the stream, kept as Parquet.")
+app.add_typer(
+    redash.app, name="redash", help="Dashboards as files: plan, apply, drift, export, open."
+)
 for group in (rollup, shadow, retention, forget, proof):
     app.add_typer(group.app)
 
@@ -77,6 +83,7 @@ def main() -> None:
         remedy.BadExpression,
         mapping.BadMapping,
         refusals.NotAList,
+        Malformed,
     ) as error:
         end(str(error), code=2)
     except (
@@ -98,6 +105,7 @@ def main() -> None:
         quarantines.NoSuchKey,
         records.Unreadable,
         importing.BeingImported,
+        RedashError,
     ) as error:
         end(str(error))
     except ProgrammingError as error:

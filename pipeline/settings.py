@@ -57,6 +57,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention_days: Positive = 90
     # A folder, or an address that fsspec knows, where all events are kept as Parquet; None: nowhere.
     archive_url: str | None = None
+    # A Redash to be given dashboards, and the key of its administrator; the database as Redash reaches it,
+    # with the role that reads; None: Redash knows it already.
+    redash_url: str | None = None
+    redash_api_key: str | None = None
+    # Its address for people's browsers; None: the same.
+    redash_public_url: str | None = None
+    redash_source_url: str | None = None
     # How long backups of Postgres and Redis are kept, which no job reaches; None: nobody said.
     backup_days: Positive | None = None
     # A batch is stored when it holds this many entries or bytes, or its first entry waited this long,

@@ -1,0 +1,161 @@
+"""Redash's HTTP API: a path and JSON flow in, JSON flows out, or a RedashError that says what to do.
+
+It answers a bad key with 404, a bad body with 500, a path that it does not know with a page of HTML and 200.
+Only reading is tried again by itself: whether a write whose answer was lost took place, the next plan sees.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+
+import urllib3
+
+_TIMEOUT: Final = urllib3.Timeout(connect=5, read=75)
+# Redash itself ends a request after a minute.
+_READING: Final = urllib3.Retry(
+    total=4, backoff_factor=0.3, status_forcelist=(502, 503, 504), raise_on_status=False
+)
+_WRITING: Final = urllib3.Retry(total=0)
+_PAGE: Final = 250
+# What was tried; what came before had other dashboards.
+OLDEST: Final = (10, 0)
+TRIED: Final = ((25, 8), (26, 9))
+
+
+class RedashError(Exception):
+    """Redash cannot be used, or does not do what it is asked to; a sentence that says what to do."""
+
+
+class Conflict(RedashError):
+    """Somebody else changed it at the same time."""
+
+
+class Refused(RedashError):
+    """It answered with an error to what it was asked."""
+
+    def __init__(self, what: str, status: int, said: str) -> None:
+        super().__init__(f"Redash refused to {what}: {status} {said}".rstrip())
+        self.status = status
+
+
+class Redash:
+    """A Redash, asked as the user whose key this is. The key is in no error and no log."""
+
+    def __init__(self, url: str, key: str, public_url: str | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.netloc:
+            raise RedashError(
+                f"REDASH_URL must be an address such as http://localhost:5000, not {url}"
+            )
+        self._address = url.rstrip("/")
+        # Where people find it.
+        self.url = (public_url or url).rstrip("/")
+        self._headers = {"Authorization": f"Key {key}", "Accept": "application/json"}
+        self._pool = urllib3.PoolManager(timeout=_TIMEOUT)
+
+    def get(self, path: str, **query: Any) -> Any:
+        """What is at a path of the API."""
+        return self._ask("GET", f"{path}?{urlencode(query)}" if query else path, None)
+
+    def post(self, path: str, body: Any) -> Any:
+        """Make something, or change it, and see what became of it."""
+        return self._ask("POST", path, body)
+
+    def delete(self, path: str) -> Any:
+        """Remove something; Redash archives a query or a dashboard."""
+        return self._ask("DELETE", path, None)
+
+    def all(self, path: str) -> Iterator[dict[str, Any]]:
+        """All of a list that comes in pages, from the oldest to the newest."""
+        page, seen = 1, 0
+        while True:
+            answer = self.get(path, page=page, page_size=_PAGE, order="created_at")
+            yield from answer["results"]
+            seen += len(answer["results"])
+            if seen >= answer["count"] or not answer["results"]:
+                return
+            page += 1
+
+    def version(self) -> str:
+        """Its version, once it answers as it should and the key is an administrator's."""
+        session = self.get("/api/session")
+        if "admin" not in session["user"]["permissions"]:
+            raise RedashError(
+                "REDASH_API_KEY is not an administrator's: take the key of one from its page in Redash"
+            )
+        version = str(session["client_config"]["version"])
+        if (number := _number(version)) is not None and number < OLDEST:
+            raise RedashError(
+                f"this Redash is of version {version}, which is too old: take 25.8 or newer"
+            )
+        return version
+
+    def _ask(self, method: str, path: str, body: Any) -> Any:
+        try:
+            answer = self._pool.request(
+                method,
+                self._address + path,
+                headers=self._headers,
+                redirect=False,
+                retries=_READING if method == "GET" else _WRITING,
+                **({} if body is None else {"json": body}),
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise RedashError(
+                f"Redash at {self._address} does not answer ({_reason(error)}): is it running, and is"
+                " REDASH_URL its address? Run this again then: what was done is not done twice"
+            ) from None
+        return self._read(method, path, answer)
+
+    def _read(self, method: str, path: str, answer: urllib3.BaseHTTPResponse) -> Any:
+        path, status = path.split("?", maxsplit=1)[0], answer.status
+        what = f"{method} {path}"
+        is_json = "json" in answer.headers.get("Content-Type", "")
+        if status == 204 or (status == 200 and is_json):
+            return json.loads(answer.data) if answer.data else None
+        said = _message(answer.data) if is_json else ""
+        if status == 404 and "login" in said:
+            raise RedashError(
+                f"Redash at {self._address} does not know REDASH_API_KEY: take the key from your page there"
+            )
+        if status == 409:
+            raise Conflict(
+                f"somebody else changes Redash at the same time ({what}): run this again"
+            )
+        if status == 429:
+            raise RedashError(f"Redash lets nobody ask so often ({said or what}): wait an hour")
+        if 300 <= status < 400 or (status == 200 and not is_json):
+            raise RedashError(
+                f"{self._address}{path} answers with a page, which Redash's API does not: is REDASH_URL"
+                " right, with the organization's name behind it where it has several?"
+            )
+        raise Refused(what, status, said)
+
+
+def _message(data: bytes) -> str:
+    """What an error says."""
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return ""
+    if not isinstance(found, dict):
+        return ""
+    return str(found.get("message") or (found.get("job") or {}).get("error") or "")
+
+
+def _reason(error: urllib3.exceptions.HTTPError) -> str:
+    """Why there was no answer, in a word or two: the whole of it may hold the address and more."""
+    cause: Any = error
+    while isinstance(cause, urllib3.exceptions.MaxRetryError) and cause.reason is not None:
+        cause = cause.reason
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(cause).__name__).lower().removesuffix(" error")
+
+
+def _number(version: str) -> tuple[int, int] | None:
+    """A version's first two numbers; None where it has none."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else None

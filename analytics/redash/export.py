@@ -1,0 +1,130 @@
+"""Export: dashboards and queries that exist in a Redash flow in, a Spec flows out, whoever made them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from analytics.redash import mark, wire
+from analytics.redash.client import Redash, RedashError, Refused
+from analytics.redash.model import TAG, Spec
+from analytics.redash.wire import Object
+
+_MAX_KEY: Final = 60
+
+
+@dataclass
+class _Taken:
+    """What is to be written: Redash's JSON by id, and the keys it goes by."""
+
+    queries: dict[int, Object] = field(default_factory=dict)
+    dashboards: dict[int, Object] = field(default_factory=dict)
+    keys: dict[tuple[str, int], str] = field(default_factory=dict)
+    # Names of visualizations by id, which no two of a query share.
+    shown: dict[int, str] = field(default_factory=dict)
+
+
+def export(redash: Redash, dashboards: Iterable[int] = ()) -> Spec:
+    """Dashboards of these ids with the queries that they show, or, without ids, all that is ours.
+
+    Widgets that were added to ours by hand are taken as well. What has no key gets one from its name.
+    Raises RedashError.
+    """
+    ids = list(dashboards)
+    taken = _Taken()
+    if not ids:
+        ids = [row["id"] for row in redash.all("/api/dashboards") if mark.of(row["options"])]
+        for row in redash.all("/api/queries"):
+            if mark.of(row["options"]):
+                _take_query(redash, taken, row["id"])
+    for id_ in ids:
+        raw = _get(redash, "dashboard", id_)
+        taken.dashboards[id_] = raw
+        for widget in raw["widgets"]:
+            if "visualization" in widget:
+                _take_query(redash, taken, widget["visualization"]["query"]["id"])
+                widget["visualization"]["name"] = taken.shown[widget["visualization"]["id"]]
+    _name(taken, "query", taken.queries)
+    _name(taken, "dashboard", taken.dashboards)
+    return _spec(redash, taken)
+
+
+def _get(redash: Redash, kind: str, id_: int) -> Object:
+    path = {"query": "queries", "dashboard": "dashboards"}[kind]
+    try:
+        found: Object = redash.get(f"/api/{path}/{id_}")
+    except Refused as refused:
+        if refused.status == 404:
+            raise RedashError(f"Redash has no {kind} {id_}: the number is in its address") from None
+        raise
+    return found
+
+
+def _take_query(redash: Redash, taken: _Taken, id_: int) -> None:
+    """A query, and those whose answers are lists for its parameters."""
+    if id_ in taken.queries:
+        return
+    taken.queries[id_] = raw = _get(redash, "query", id_)
+    _rename(raw["visualizations"])
+    taken.shown |= {one["id"]: one["name"] for one in raw["visualizations"]}
+    for parameter in mark.without(raw["options"]).get("parameters") or ():
+        if parameter.get("queryId") is not None:
+            _take_query(redash, taken, parameter["queryId"])
+
+
+def _rename(objects: list[Object]) -> None:
+    """Redash allows several of one name; a file does not."""
+    used: set[str] = set()
+    for one in sorted(objects, key=lambda one: int(one["id"])):
+        name, number = one["name"], 2
+        while one["name"] in used:
+            one["name"], number = f"{name} {number}", number + 1
+        used.add(one["name"])
+
+
+def _name(taken: _Taken, kind: str, found: dict[int, Object]) -> None:
+    """A key for each: its own, or else one made of its name."""
+    used: set[str] = set()
+    strangers = []
+    for id_, raw in found.items():
+        ours = mark.of(raw["options"])
+        if ours is None or ours.key in used:
+            strangers.append(id_)
+        else:
+            taken.keys[kind, id_] = ours.key
+            used.add(ours.key)
+    for id_ in sorted(strangers):
+        stem = re.sub(r"[^a-z0-9]+", "_", found[id_]["name"].lower()).strip("_")[:_MAX_KEY]
+        key = stem or kind
+        number = 2
+        while key in used:
+            key = f"{stem or kind}_{number}"
+            number += 1
+        taken.keys[kind, id_] = key
+        used.add(key)
+
+
+def _spec(redash: Redash, taken: _Taken) -> Spec:
+    alerts: defaultdict[int, list[Object]] = defaultdict(list)
+    for alert in redash.get("/api/alerts"):
+        alerts[alert["query"]["id"]].append(alert)
+    for some in alerts.values():
+        _rename(some)
+    key_of = {id_: taken.keys["query", id_] for id_ in taken.queries}
+    queries = {
+        id_: wire.query_of(key_of[id_], raw, alerts[id_], key_of)
+        for id_, raw in taken.queries.items()
+    }
+    dashboards = [
+        wire.dashboard_of(taken.keys["dashboard", id_], raw, queries)
+        for id_, raw in taken.dashboards.items()
+    ]
+    return Spec(
+        {one.key: msgspec.structs.replace(one, tags=one.tags | {TAG}) for one in queries.values()},
+        {one.key: msgspec.structs.replace(one, tags=one.tags | {TAG}) for one in dashboards},
+    )
