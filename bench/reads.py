@@ -1,7 +1,8 @@
 """Reads: the dashboards' questions flow in; how long each takes, and what that costs consumers, flow out.
 
-All of redash_queries/ are asked in turn, over and over, on a connection of their own while two consumers
-work at full speed. The table holds a month as the game plays it, and its rollups are made.
+All of redash_queries/ are asked in turn with their defaults, over and over, on a connection of their own
+while two consumers work at full speed. The table holds a month as the game plays it, and its rollups are
+made.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Final
 
 import psycopg2
 
+from analytics.redash import folder
+from analytics.redash.render import rendered
 from bench import crew, drain, ingest, readings
 from bench.case import Case, Group
-from bench.house import BenchError, House
+from bench.house import House
 from bench.readings import Reading
 from bench.scale import Scale
 from bench.workload import PLAYERS
@@ -30,7 +32,6 @@ from pipeline.event import datetime_of
 
 SECTION: Final = "reads"
 
-_QUERIES: Final = Path(__file__).resolve().parent.parent / "redash_queries"
 _GOAL_MS: Final = 150.0
 _CONSUMERS: Final = 2
 _DAYS: Final = timedelta(days=31)
@@ -60,11 +61,8 @@ def groups(house: House, scale: Scale) -> Iterator[Group]:
 
 
 def load() -> Mapping[str, str]:
-    """The questions by name, as they are written for Redash."""
-    found = {path.stem: path.read_text(encoding="utf-8") for path in sorted(_QUERIES.glob("*.sql"))}
-    if not found:
-        raise BenchError(f"{_QUERIES} holds no question: put one there, or leave out {SECTION}.")
-    return found
+    """The questions by name, as Redash asks them."""
+    return {key: rendered(query) for key, query in folder.read(folder.OURS).queries.items()}
 
 
 def asking(
