@@ -33,6 +33,7 @@ COPY consumer/ consumer/
 COPY jobs/ jobs/
 COPY analytics/ analytics/
 COPY infamous/ infamous/
+COPY redash_queries/ redash_queries/
 COPY docker/jupyter/ docker/jupyter/
 RUN python -m compileall -q . && chmod -R a+rX,go-w .
 
