@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
 from pipeline import lock, partitions
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+# Alembic is a tenth of what the command line has to load, and few commands look at the schema: it is loaded
+# where it is used.
 _ROOT: Final = Path(__file__).resolve().parent.parent
 
 
@@ -57,6 +59,8 @@ def upgrade(engine: Engine, *, has_roles: bool = True) -> None:
 
     ``has_roles`` False: who may do what is left as it is.
     """
+    from alembic import command  # noqa: PLC0415
+
     config = _config(engine)
     config.attributes["has_roles"] = has_roles
     try:
@@ -72,26 +76,39 @@ def upgrade(engine: Engine, *, has_roles: bool = True) -> None:
 
 def revision(engine: Engine) -> str | None:
     """The revision the database is at; None when it was never migrated."""
+    from alembic.migration import MigrationContext  # noqa: PLC0415
+
     with engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
 def head() -> str | None:
     """The revision this version of the code brings a database to."""
-    return ScriptDirectory.from_config(Config(_ROOT / "alembic.ini")).get_current_head()
+    return _scripts().get_current_head()
 
 
 def require_known(found: str | None) -> None:
     """Raise NewerSchema when the database is at a revision this version does not have."""
-    scripts = ScriptDirectory.from_config(Config(_ROOT / "alembic.ini"))
-    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+    if found is not None and found not in {one.revision for one in _scripts().walk_revisions()}:
         raise NewerSchema(
             f"The database is at schema revision {found}, which this version does not know:"
             " update the code to the version that migrated it, or name another database."
         )
 
 
+def _scripts() -> ScriptDirectory:
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    return ScriptDirectory.from_config(_ini())
+
+
 def _config(engine: Engine) -> Config:
-    config = Config(_ROOT / "alembic.ini")
+    config = _ini()
     config.attributes["database_url"] = engine.url.render_as_string(hide_password=False)
     return config
+
+
+def _ini() -> Config:
+    from alembic.config import Config  # noqa: PLC0415
+
+    return Config(_ROOT / "alembic.ini")

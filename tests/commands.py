@@ -24,7 +24,14 @@ MAINS: Final = {
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 _FORKS: Final = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    [*MAINS.values(), "jobs.archiver", "jobs.erasure", "jobs.records", "tests.commands"]
+    [
+        *MAINS.values(),
+        "alembic.command",
+        "jobs.archiver",
+        "jobs.erasure",
+        "jobs.records",
+        "tests.commands",
+    ]
 )
 
 

@@ -51,6 +51,7 @@ WIRED = (
     "producer.__main__",
     "consumer.__main__",
     "infamous.__main__",
+    "infamous.cli",
     "pipeline.stream",
     "pipeline.tables",
     "pipeline.stop",
@@ -80,7 +81,7 @@ def test_an_import_does_nothing(module: str, tmp_path: Path) -> None:
         assert not modules & SERVER_LIBRARIES
 
 
-@pytest.mark.parametrize("module", ["jobs.__main__", "infamous.__main__", "consumer.__main__"])
+@pytest.mark.parametrize("module", ["jobs.__main__", "infamous.cli", "consumer.__main__"])
 def test_who_keeps_no_archive_stays_small(module: str, tmp_path: Path) -> None:
     """What reads and writes Parquet takes 60 MB: it is loaded by who needs it, when it is needed."""
     code = (
@@ -96,6 +97,21 @@ def test_who_keeps_no_archive_stays_small(module: str, tmp_path: Path) -> None:
         check=False,
     )
     assert (ran.stdout.strip(), ran.stderr) == ("[]", "")
+
+
+def test_a_command_loads_no_migrations(tmp_path: Path) -> None:
+    """Alembic is loaded by the commands that look at the schema, not by all."""
+    code = "import sys, infamous.cli; print('alembic' in sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=clean_environment({}),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ran.stdout.strip(), ran.stderr) == ("False", "")
 
 
 def test_a_producer_needs_no_database_library(tmp_path: Path) -> None:
