@@ -402,8 +402,8 @@ class Stream:
     def _together(self, ask: Callable[[redis.client.Pipeline], None]) -> list[Any]:
         """What the server answers to several commands at one moment, errors among the answers.
 
-        A full Redis before 7.2 takes no transaction, whatever is in it: there, one after the other. Else
-        nobody could read what is to be stored and trimmed, and it would stay full.
+        A full Redis of some versions, 6.2 and 7.0 among them, takes no transaction, whatever is in it: there,
+        one after the other. Else nobody could read what is to be stored and trimmed, and it would stay full.
         """
         try:
             with self.client.pipeline(transaction=True) as pipe:

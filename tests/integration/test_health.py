@@ -309,7 +309,7 @@ def test_a_wait_that_ends_without_the_group_has_ended(line: tuple[str, Proxy, Wo
 
 
 def test_a_full_redis_is_drained(world: World) -> None:
-    """It takes nothing more, before 7.2 not even a transaction: what it holds is stored and trimmed."""
+    """It takes nothing more, in some versions no transaction either: what it holds is stored and trimmed."""
     world.source.ensure_group()
     world.client.delete(world.source._vouched_key)
     world.source.append(good(500))
