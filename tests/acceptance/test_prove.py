@@ -72,7 +72,7 @@ def test_a_short_run_is_proven(launch: Launcher, home: Path) -> None:
 def test_acknowledging_first_is_noticed(launch: Launcher, home: Path) -> None:
     """A consumer that acknowledges before it stores loses events at a kill: the run says how many."""
     ran = launch.run(
-        *("infamous", "prove", "--seconds", "6", *SMALL, "--control", "acknowledge-first"),
+        *("infamous", "prove", "--seconds", "8", *SMALL, "--control", "acknowledge-first"),
         environment=environment_of(home),
         within_s=60,
     )
@@ -81,7 +81,7 @@ def test_acknowledging_first_is_noticed(launch: Launcher, home: Path) -> None:
     assert missing > 0, ran.text
     assert (duplicated, unexpected) == (0, 0)
     assert (
-        "NOT PROVEN: run it again with infamous prove --seconds 6 --seed 1 --workers 2" in ran.out
+        "NOT PROVEN: run it again with infamous prove --seconds 8 --seed 1 --workers 2" in ran.out
     )
     folder = Path(ran.out.splitlines()[-1].removeprefix("Data, journals and logs are in ")[:-1])
     assert list(folder.glob("journals/*.journal")), "the evidence is gone"
@@ -91,7 +91,7 @@ def test_acknowledging_first_is_noticed(launch: Launcher, home: Path) -> None:
 def test_a_missing_unique_key_is_noticed(launch: Launcher, home: Path) -> None:
     """Without its primary key the table takes events twice: the run says how many, in JSON as well."""
     ran = launch.run(
-        *("infamous", "prove", "--seconds", "6", *SMALL, "--control", "no-unique-key", "--json"),
+        *("infamous", "prove", "--seconds", "8", *SMALL, "--control", "no-unique-key", "--json"),
         environment=environment_of(home),
         within_s=60,
     )
