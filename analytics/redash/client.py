@@ -9,17 +9,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
 
-import urllib3
+if TYPE_CHECKING:
+    import urllib3
 
-_TIMEOUT: Final = urllib3.Timeout(connect=5, read=75)
+_CONNECT_S: Final = 5
 # Redash itself ends a request after a minute.
-_READING: Final = urllib3.Retry(
-    total=4, backoff_factor=0.3, status_forcelist=(502, 503, 504), raise_on_status=False
-)
-_WRITING: Final = urllib3.Retry(total=0)
+_READ_S: Final = 75
+_TRIES: Final = 5
 _PAGE: Final = 250
 # What was tried; what came before had other dashboards.
 OLDEST: Final = (10, 0)
@@ -55,7 +54,13 @@ class Redash:
         # Where people find it.
         self.url = (public_url or url).rstrip("/")
         self._headers = {"Authorization": f"Key {key}", "Accept": "application/json"}
-        self._pool = urllib3.PoolManager(timeout=_TIMEOUT)
+        import urllib3  # noqa: PLC0415  # being imported, it opens a socket to learn about IPv6
+
+        self._lost = urllib3.exceptions.HTTPError
+        self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(_CONNECT_S, _READ_S))
+        self._reading = urllib3.Retry(
+            _TRIES - 1, backoff_factor=0.3, status_forcelist=(502, 503, 504), raise_on_status=False
+        )
 
     def get(self, path: str, **query: Any) -> Any:
         """What is at a path of the API."""
@@ -101,10 +106,10 @@ class Redash:
                 self._address + path,
                 headers=self._headers,
                 redirect=False,
-                retries=_READING if method == "GET" else _WRITING,
+                retries=self._reading if method == "GET" else False,
                 **({} if body is None else {"json": body}),
             )
-        except urllib3.exceptions.HTTPError as error:
+        except self._lost as error:
             raise RedashError(
                 f"Redash at {self._address} does not answer ({_reason(error)}): is it running, and is"
                 " REDASH_URL its address? Run this again then: what was done is not done twice"
@@ -147,10 +152,10 @@ def _message(data: bytes) -> str:
     return str(found.get("message") or (found.get("job") or {}).get("error") or "")
 
 
-def _reason(error: urllib3.exceptions.HTTPError) -> str:
+def _reason(error: Exception) -> str:
     """Why there was no answer, in a word or two: the whole of it may hold the address and more."""
     cause: Any = error
-    while isinstance(cause, urllib3.exceptions.MaxRetryError) and cause.reason is not None:
+    while getattr(cause, "reason", None) is not None:
         cause = cause.reason
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(cause).__name__).lower().removesuffix(" error")
 
