@@ -27,6 +27,8 @@ def plan_lines(plan: Plan, source: Source, *, prune: bool) -> Iterator[str]:
         if change.act != "create":
             for part in change.parts:
                 yield from _part(part)
+    for one in plan.left:
+        yield f"archive {one.kind:9} {one.name} [{one.key}]: another run made it as well"
     for change in plan.gone:
         what = "archive" if prune else "leave"
         why = "" if prune else ": it is in no file any more; --prune archives it"
@@ -40,7 +42,7 @@ def summary(plan: Plan, source: Source, *, prune: bool) -> str:
     changed = (
         len(acts) - acts.count("create") + (source.options is not None and source.id is not None)
     )
-    gone = len(plan.gone) if prune else 0
+    gone = len(plan.left) + (len(plan.gone) if prune else 0)
     if not made + changed + gone:
         return "Redash has all that the files say."
     return f"{made} to make, {changed} to change, {gone} to archive."
@@ -53,6 +55,7 @@ def plan_json(plan: Plan, source: Source, *, prune: bool) -> dict[str, Any]:
         if source.options is None
         else ("create" if source.id is None else "change"),
         "changes": [asdict(change) for change in plan.changes],
+        "left": [asdict(one) for one in plan.left],
         "gone": [asdict(change) for change in plan.gone],
         "prune": prune,
     }
@@ -92,7 +95,8 @@ def _counts(parts: Sequence[Part]) -> Iterator[str]:
 
 def _part(part: Part) -> Iterator[str]:
     by_hand = _BY_HAND if part.by_hand and not part.differences else ""
-    yield f"    {part.act} {part.kind} {part.name}{by_hand}"
+    is_note = part.act == "change" and part.kind == "widget" and not part.differences
+    yield f"    {'take note of' if is_note else part.act} {part.kind} {part.name}{by_hand}"
     for difference in part.differences:
         yield f"        {_difference(difference)}"
 

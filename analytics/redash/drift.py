@@ -12,8 +12,7 @@ from typing import Final
 from analytics.redash import mark, wire
 from analytics.redash.found import Found, FoundDashboard, FoundQuery
 from analytics.redash.mark import Mark, digest
-from analytics.redash.model import Json, Query
-from analytics.redash.plan import Kind
+from analytics.redash.model import Json, Kind, Query
 
 _WORDS: Final = {"sql": "the SQL", "at": "its place", "starts": "a parameter's start"}
 
@@ -60,9 +59,9 @@ def _of_query(query: FoundQuery) -> Iterator[str]:
     ):
         have = {one.name: digest(wire.fields(one)) for one in parts}
         for name, seen in have.items():
-            if name not in known:
+            if name not in known and name not in query.doubles:
                 yield f"{kind} {name} was added"
-            elif seen != known[name]:
+            elif name in known and seen != known[name]:
                 yield f"{kind} {name} was changed"
         for name in known:
             if name not in have:

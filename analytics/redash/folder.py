@@ -8,7 +8,7 @@ from typing import Final
 
 from analytics.redash import dashboard_file, query_file
 from analytics.redash.marked import Malformed
-from analytics.redash.model import Dashboard, Query, Spec, Widget
+from analytics.redash.model import KEY, Dashboard, Query, Spec, Widget
 
 # Those of this project; an installation that was not made from a clone has no such folder.
 OURS: Final = Path(__file__).resolve().parents[2] / "redash_queries"
@@ -51,7 +51,7 @@ def write(spec: Spec, folder: Path) -> list[Path]:
 def _texts(folder: Path, pattern: str) -> Iterable[tuple[str, str, str]]:
     """Key, text and name of each file."""
     for path in sorted(folder.glob(pattern)):
-        if not query_file.KEY.fullmatch(path.stem):
+        if not KEY.fullmatch(path.stem):
             raise Malformed(
                 f"{path}: the file's name is a key: small letters, digits and _, such as"
                 " daily_actives.sql"

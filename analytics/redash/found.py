@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from analytics.redash import mark, wire
 from analytics.redash.client import Redash, RedashError
 from analytics.redash.mark import Mark
-from analytics.redash.model import Dashboard, Query, Widget
+from analytics.redash.model import Dashboard, Kind, Query, Widget
 from analytics.redash.wire import Object
 
 # A dashboard is made with nothing but a name; until it has its mark, this name says whose it is.
 UNBORN: Final = "infamous: {key} is being made"
+_PATHS: Final[dict[Kind, str]] = {"query": "queries", "dashboard": "dashboards"}
+# Of a visualization or an alert.
+_COMPARED: Final = ("type", "description", "options", "rearm")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class FoundQuery:
     source_id: int | None
     visualization_ids: dict[str, int]
     alert_ids: dict[str, int]
+    # Names of those that two applies at once made both: each is there under its own name as well.
+    doubles: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,22 @@ class FoundDashboard:
 
 
 @dataclass(frozen=True)
+class Left:
+    """A query or a dashboard that a run began and another one had already: nothing shows it."""
+
+    kind: Kind
+    key: str
+    id: int
+    name: str
+
+
+@dataclass(frozen=True)
 class Found:
     """All of ours, by key."""
 
     queries: dict[str, FoundQuery]
     dashboards: dict[str, FoundDashboard]
+    left: tuple[Left, ...] = ()
 
 
 def read(redash: Redash, keys: Iterable[str] = ()) -> Found:
@@ -66,7 +82,7 @@ def read(redash: Redash, keys: Iterable[str] = ()) -> Found:
 
     Raises RedashError, also where two objects go by one key: which of them is meant, nobody knows.
     """
-    rows = _marked("query", redash.all("/api/queries"), redash.url)
+    rows, left = begun(redash, "query")
     alerts: defaultdict[int, list[Object]] = defaultdict(list)
     if rows:
         for alert in redash.get("/api/alerts"):
@@ -76,10 +92,9 @@ def read(redash: Redash, keys: Iterable[str] = ()) -> Found:
         key: _query(key, redash.get(f"/api/queries/{row['id']}"), alerts[row["id"]], key_of)
         for key, row in rows.items()
     }
-    names = {UNBORN.format(key=key): key for key in keys}
-    pages = _marked("dashboard", redash.all("/api/dashboards"), redash.url, names)
+    pages, more = begun(redash, "dashboard", keys)
     dashboards = {key: dashboard(redash, key, row["id"]) for key, row in pages.items()}
-    return Found(queries, dashboards)
+    return Found(queries, dashboards, (*more, *left))
 
 
 def dashboard(redash: Redash, key: str, id_: int) -> FoundDashboard:
@@ -88,52 +103,77 @@ def dashboard(redash: Redash, key: str, id_: int) -> FoundDashboard:
     known = mark.of(raw["options"]) or Mark(key)
     widgets: dict[str, Object] = {}
     strangers: list[Object] = []
-    for one in raw["widgets"]:
+    for one in sorted(raw["widgets"], key=lambda one: int(one["id"])):
         ours = mark.of(one.get("options"))
         if ours is None:
             strangers.append(one)
-        elif ours.key in widgets:
-            raise RedashError(
-                f"two widgets of {redash.url}/dashboards/{id_} have the key {ours.key}: remove one of them"
-            )
         else:
-            widgets[ours.key] = one
+            # Two applies at once made it twice: the younger goes, as what no file has.
+            twice = f"{ours.key} once more, {one['id']}"
+            widgets[twice if ours.key in widgets else ours.key] = one
     return FoundDashboard(
         id_, raw, known, raw["is_draft"], raw["version"], widgets, tuple(strangers)
     )
 
 
+def begun(
+    redash: Redash, kind: Kind, keys: Iterable[str] = ()
+) -> tuple[dict[str, Object], list[Left]]:
+    """Ours as they are listed, by key, and what is left over where two applies began the same at once.
+
+    Of several, that which was completed is ours, or else the oldest: every apply that looks sees it so.
+    ``keys`` are those of dashboards that may be half made. RedashError where two were completed.
+    """
+    path = _PATHS[kind]
+    names = {UNBORN.format(key=key): key for key in keys}
+    by_key: defaultdict[str, dict[int, Object]] = defaultdict(dict)
+    for row in redash.all(f"/api/{path}"):
+        ours = mark.own(row)
+        key = ours.key if ours else names.get(row["name"])
+        if key is not None:
+            by_key[key][row["id"]] = row
+    found: dict[str, Object] = {}
+    left: list[Left] = []
+    for key, rows in by_key.items():
+        done = [id_ for id_, row in rows.items() if (ours := mark.own(row)) and ours.fields]
+        if len(done) > 1:
+            raise RedashError(
+                f"Redash has two {path} with the key {key}: {redash.url}/{path}/{done[0]} and"
+                f" {redash.url}/{path}/{done[1]}: archive the {kind} that is not wanted"
+            )
+        chosen = done[0] if done else min(rows)
+        found[key] = rows.pop(chosen)
+        left += [Left(kind, key, id_, row["name"]) for id_, row in rows.items()]
+    return found, left
+
+
 def _query(key: str, raw: Object, alerts: list[Object], key_of: Mapping[int, str]) -> FoundQuery:
+    shown, drawn = _doubles(raw["visualizations"])
+    told, rung = _doubles(alerts)
     return FoundQuery(
         id=raw["id"],
-        value=wire.query_of(key, raw, alerts, key_of),
+        value=wire.query_of(key, {**raw, "visualizations": shown}, told, key_of),
         mark=mark.of(raw["options"]) or Mark(key),
         is_draft=raw["is_draft"],
         source_id=raw["data_source_id"],
-        visualization_ids={one["name"]: one["id"] for one in raw["visualizations"]},
-        alert_ids={one["name"]: one["id"] for one in alerts},
+        visualization_ids={one["name"]: one["id"] for one in shown},
+        alert_ids={one["name"]: one["id"] for one in told},
+        doubles=drawn | rung,
     )
 
 
-def _marked(
-    kind: Literal["query", "dashboard"],
-    rows: Iterable[Object],
-    url: str,
-    names: Mapping[str, str] | None = None,
-) -> dict[str, Object]:
-    """Those of a list that carry a mark, by their keys, and those with one of the names, by its key."""
-    path = {"query": "queries", "dashboard": "dashboards"}[kind]
-    found: dict[str, Object] = {}
-    for row in rows:
-        ours = mark.of(row["options"])
-        key = ours.key if ours else (names or {}).get(row["name"])
-        if key is None:
-            continue
-        if key in found:
-            raise RedashError(
-                f"Redash has two {path} with the key {key}: {url}/{path}/{found[key]['id']} and"
-                f" {url}/{path}/{row['id']}; a copy made there has the key of its original: archive the"
-                f" {kind} that is not wanted"
-            )
-        found[key] = row
-    return found
+def _doubles(objects: Iterable[Object]) -> tuple[list[Object], frozenset[str]]:
+    """Each under a name of its own, the oldest under the one that it has; and which are equal to an older."""
+    seen: dict[str, Object] = {}
+    found: list[Object] = []
+    equal: set[str] = set()
+    for one in sorted(objects, key=lambda one: int(one["id"])):
+        name = one["name"]
+        if name in seen:
+            one = {**one, "name": f"{name} once more, {one['id']}"}  # noqa: PLW2901
+            if all(one.get(field) == seen[name].get(field) for field in _COMPARED):
+                equal.add(one["name"])
+        else:
+            seen[name] = one
+        found.append(one)
+    return found, frozenset(equal)

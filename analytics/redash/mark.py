@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from analytics.redash.model import Json, Options
+from analytics.redash.model import KEY, Json, Options
 
 _NAME: Final = "infamous"
 
@@ -20,6 +20,8 @@ class Mark(msgspec.Struct, frozen=True):
     """Ours on one object of Redash's."""
 
     key: str
+    # Redash's number of the query or dashboard; 0 until it is known, which is as long as it is half made.
+    id: int = 0
     # A digest of each field, as it was written last.
     fields: dict[str, str] = {}
     # The same of what belongs to the object, by name.
@@ -57,6 +59,14 @@ def of(options: Json) -> Mark | None:
         return msgspec.convert(options[_NAME], Mark)
     except msgspec.ValidationError:
         return None
+
+
+def own(found: Options) -> Mark | None:
+    """A query's or a dashboard's mark if it was written for it: a copy made in Redash has the original's."""
+    known = of(found["options"])
+    if known is None or known.id not in {0, found["id"]} or not KEY.fullmatch(known.key):
+        return None
+    return known
 
 
 def without(options: Json) -> Options:

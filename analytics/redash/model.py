@@ -6,13 +6,17 @@ Nothing here has an id of Redash's: queries and dashboards go by their keys, wha
 
 from __future__ import annotations
 
-from typing import Any, Final
+import re
+from typing import Any, Final, Literal
 
 import msgspec
 
 Json = Any
 Options = dict[str, Json]
+Kind = Literal["query", "dashboard"]
 
+# A key is a file's name; what is read from Redash as one may lead to no other place.
+KEY: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,99}")
 # Everything we make carries it, so that people can find it in Redash.
 TAG: Final = "infamous"
 TEXT_TYPES: Final = ("text", "text-pattern")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Literal
 
 from analytics.redash import mark, wire
-from analytics.redash.found import Found, FoundDashboard, FoundQuery
+from analytics.redash.found import Found, FoundDashboard, FoundQuery, Left
 from analytics.redash.mark import Mark, digest
-from analytics.redash.model import Dashboard, Json, Query, Spec, Widget
+from analytics.redash.model import Dashboard, Json, Kind, Query, Spec, Widget
 
 Act = Literal["create", "change", "remove", "keep"]
-Kind = Literal["query", "dashboard"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class Plan:
     changes: tuple[Change, ...]
     # Ours in Redash, and in no file any more: ``removed`` says whether they are to go.
     gone: tuple[Change, ...]
+    # Begun twice, by two applies at once.
+    left: tuple[Left, ...] = ()
 
 
 def plan(spec: Spec, found: Found, source_id: int | None) -> Plan:
@@ -95,7 +97,9 @@ def plan(spec: Spec, found: Found, source_id: int | None) -> Plan:
             if key not in spec.queries
         ),
     ]
-    return Plan(tuple(one for one in (*queries, *dashboards) if one.is_any), tuple(gone))
+    return Plan(
+        tuple(one for one in (*queries, *dashboards) if one.is_any), tuple(gone), found.left
+    )
 
 
 def known_queries(spec: Spec, found: Found) -> dict[int, Query]:
@@ -111,10 +115,11 @@ def to_run(query: Query, source_id: int | None) -> str:
     return digest([query.sql, query.defaults, source_id])
 
 
-def marked(query: Query, ran: str) -> Mark:
+def marked(query: Query, id_: int, ran: str) -> Mark:
     """The mark of a query that is as the file says."""
     return Mark(
         key=query.key,
+        id=id_,
         fields={name: digest(value) for name, value in wire.fields(query).items()},
         visualizations={one.name: digest(wire.fields(one)) for one in query.visualizations},
         alerts={one.name: digest(wire.fields(one)) for one in query.alerts},
@@ -141,22 +146,25 @@ def _query(wanted: Query, found: FoundQuery | None, source_id: int | None) -> Ch
         wanted.name,
         tuple(differences),
         tuple(parts),
-        runs=found.mark.ran != ran,
+        # Also where somebody changed it: what was run last is then theirs.
+        runs=found.mark.ran != ran or to_run(found.value, found.source_id) != ran,
         publishes=found.is_draft,
-        marks=not differences and not parts and found.mark != marked(wanted, found.mark.ran),
+        marks=not differences
+        and not parts
+        and found.mark != marked(wanted, found.id, found.mark.ran),
     )
 
 
 def _visualizations(wanted: Query, found: FoundQuery) -> Iterable[Part]:
     have = {one.name: wire.fields(one) for one in found.value.visualizations}
     want = {one.name: wire.fields(one) for one in wanted.visualizations}
-    return _parts("visualization", want, have, found.mark.visualizations)
+    return _parts("visualization", want, have, found.mark.visualizations, found.doubles)
 
 
 def _alerts(wanted: Query, found: FoundQuery) -> Iterable[Part]:
     have = {one.name: wire.fields(one) for one in found.value.alerts}
     want = {one.name: wire.fields(one) for one in wanted.alerts}
-    return _parts("alert", want, have, found.mark.alerts)
+    return _parts("alert", want, have, found.mark.alerts, found.doubles)
 
 
 def _parts(
@@ -164,6 +172,7 @@ def _parts(
     want: Mapping[str, dict[str, Json]],
     have: Mapping[str, dict[str, Json]],
     written: Mapping[str, str],
+    doubles: AbstractSet[str],
 ) -> Iterable[Part]:
     """Those to be made, changed and removed; what is in Redash under a name we never wrote is not ours."""
     for name, fields in want.items():
@@ -173,7 +182,7 @@ def _parts(
             by_hand = name in written and digest(have[name]) != written[name]
             yield Part("change", kind, name, (*_differences(fields, have[name], {}),), by_hand)
     for name in have:
-        if name not in want and name in written:
+        if name not in want and (name in written or name in doubles):
             yield Part("remove", kind, name)
 
 
@@ -189,10 +198,11 @@ def _differences(
 # --- dashboards
 
 
-def marked_dashboard(dashboard: Dashboard) -> Mark:
+def marked_dashboard(dashboard: Dashboard, id_: int) -> Mark:
     """The mark of a dashboard that is as the file says."""
     return Mark(
         key=dashboard.key,
+        id=id_,
         fields={name: digest(value) for name, value in wire.fields(dashboard).items()},
         widgets=tuple(widget.key for widget in dashboard.widgets),
     )
@@ -225,7 +235,7 @@ def of_dashboard(
         differences,
         parts,
         publishes=found.is_draft,
-        marks=not differences and found.mark != marked_dashboard(wanted),
+        marks=not differences and found.mark != marked_dashboard(wanted, found.id),
     )
 
 

@@ -21,7 +21,6 @@ from analytics.redash.model import (
     Visualization,
 )
 
-KEY: Final = re.compile(r"[a-z0-9][a-z0-9_]*")
 # What stands between braces in SQL: the parameters' names.
 _USED: Final = re.compile(r"\{\{\s*([^{}\s]+?)\s*\}\}")
 _WHEN: Final = re.compile(r"(\S+) (>=|<=|==|!=|>|<) (-?[0-9]+(?:\.[0-9]+)?)")

@@ -56,10 +56,15 @@ def find(redash: Redash, database_url: str | None) -> Source:
 
 
 def put(redash: Redash, source: Source) -> int:
-    """Make it, or change it, and say its id."""
+    """Make it, or change it, and say its id; where another apply made one at the same time, the older's."""
     body = {"name": NAME, "type": "pg", "options": source.options}
-    path = "/api/data_sources" if source.id is None else f"/api/data_sources/{source.id}"
-    return int(redash.post(path, body)["id"])
+    if source.id is not None:
+        return int(redash.post(f"/api/data_sources/{source.id}", body)["id"])
+    made = int(redash.post("/api/data_sources", body)["id"])
+    oldest = min(one["id"] for one in redash.get("/api/data_sources") if one["name"] == NAME)
+    if oldest != made:
+        redash.delete(f"/api/data_sources/{made}")  # no query asks it yet
+    return int(oldest)
 
 
 def _options(database_url: str) -> Options:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -292,11 +293,29 @@ def test_what_others_made_is_not_touched(world: World) -> None:
     assert world.page()["id"] != page["id"]
 
 
+def test_a_copy_is_of_whoever_made_it(world: World) -> None:
+    """Redash copies a query with our mark in it, a page with those of its widgets: neither is ours."""
+    world.apply()
+    redash, query = world.redash, world.query("daily_actives")
+    copy = redash.post(f"/api/queries/{query['id']}/fork", {})
+    redash.post(f"/api/queries/{copy['id']}", {"query": "select 1"})
+    page = redash.post(f"/api/dashboards/{world.page()['id']}/fork", {})
+    paths = [f"/api/queries/{copy['id']}", f"/api/dashboards/{page['id']}"]
+    before = [redash.get(path) for path in paths]
+    assert world.written() == []
+    assert world.drift() == []
+    world.apply(prune=True)
+    assert [redash.get(path) for path in paths] == before
+
+
 def test_two_with_our_key_are_an_error(world: World) -> None:
     """Which of two is meant nobody knows: both are named, and nothing is written."""
     world.apply()
     id_ = world.query("daily_actives")["id"]
-    copy = world.redash.post(f"/api/queries/{id_}/fork", {})
+    world.redash.delete(f"/api/queries/{id_}")
+    world.apply()
+    copy = world.query("daily_actives")
+    world.redash.post(f"/api/queries/{id_}", {"is_archived": False})
     world.fake.forget()
     with pytest.raises(RedashError, match="two queries with the key daily_actives") as error:
         world.apply()
@@ -304,6 +323,7 @@ def test_two_with_our_key_are_an_error(world: World) -> None:
     assert f"/queries/{copy['id']}" in str(error.value)
     assert world.fake.writes == []
     world.redash.delete(f"/api/queries/{copy['id']}")
+    world.apply()
     assert world.written() == []
 
 
@@ -651,6 +671,82 @@ def test_two_at_once_do_not_overwrite_each_other(world: World) -> None:
     world.fake.refuse("POST", f"/api/dashboards/{page['id']}", 409, times=None)
     with pytest.raises(RedashError, match="somebody is at work on the dashboard Players"):
         world.apply()
+
+
+def test_two_applies_from_nothing_leave_one_of_each(world: World) -> None:
+    """Whoever finds its own second archives it; what both put on one page, the next apply takes away."""
+    spec, redash = folder.read(world.folder), world.redash
+    looked = [
+        (source.find(redash, DATABASE), found.read(redash, spec.dashboards)) for _ in range(2)
+    ]
+    with ThreadPoolExecutor() as pool:
+        for at, have in looked:
+            pool.submit(applying.apply, redash, spec, have, at, limit_s=5.0, tell=lambda *_: None)
+    world.apply()
+    _is_once(world)
+
+
+def test_an_apply_that_looked_before_another_began_leaves_one_of_each(world: World) -> None:
+    """The same, where one of the two is done before the other makes its first."""
+    spec, redash = folder.read(world.folder), world.redash
+    at, have = source.find(redash, DATABASE), found.read(redash, spec.dashboards)
+    world.apply()
+    applying.apply(redash, spec, have, at, limit_s=5.0, tell=lambda *_: None)
+    world.apply()
+    _is_once(world)
+
+
+def _is_once(world: World) -> None:
+    assert world.written() == []
+    assert world.drift() == []
+    names = [one["name"] for one in world.redash.all("/api/queries")]
+    assert sorted(names) == ["Daily actives", "Days"]
+    assert [one["name"] for one in world.redash.all("/api/dashboards")] == ["Players"]
+    assert len(world.page()["widgets"]) == 3
+    assert len(world.query("daily_actives")["visualizations"]) == 2
+    assert len(world.redash.get("/api/alerts")) == 1
+    assert len(world.redash.get("/api/data_sources")) == 1
+
+
+def test_what_two_applies_both_made_is_there_once_after_the_next(world: World) -> None:
+    """A widget, a chart and an alert that are there twice, and a query and a page that were begun twice."""
+    world.apply()
+    redash, query, page = world.redash, world.query("daily_actives"), world.page()
+    chart = query["visualizations"][1]
+    body = {key: chart[key] for key in ("name", "type", "description", "options")}
+    second = redash.post("/api/visualizations", {**body, "query_id": query["id"]})
+    (alert,) = redash.get("/api/alerts")
+    body = {key: alert[key] for key in ("name", "options", "rearm")}
+    redash.post("/api/alerts", {**body, "query_id": query["id"]})
+    widget = next(one for one in page["widgets"] if "visualization" in one)
+    body = {"text": "", "width": 1, "options": widget["options"], "dashboard_id": page["id"]}
+    redash.post("/api/widgets", {**body, "visualization_id": second["id"]})
+    begun = {"infamous": {"key": "daily_actives"}}
+    redash.post(
+        "/api/queries",
+        {"name": "Daily actives", "query": "select 1", "options": begun,
+         "data_source_id": query["data_source_id"]},
+    )  # fmt: skip
+    redash.post("/api/dashboards", {"name": found.UNBORN.format(key="players")})
+    assert [(one.kind, one.key) for one in world.plan().left] == [
+        ("dashboard", "players"),
+        ("query", "daily_actives"),
+    ]
+    world.apply()
+    _is_once(world)
+    assert world.query("daily_actives")["id"] == query["id"]
+
+
+def test_an_answer_of_somebodys_sql_does_not_stay(world: World) -> None:
+    """Who changes the SQL in Redash runs it there: with the SQL, the answer comes back as well."""
+    world.apply()
+    query = world.query("daily_actives")
+    world.redash.post(f"/api/queries/{query['id']}", {"query": "select 1"})
+    assert [(one.key, one.runs) for one in world.plan().changes] == [("daily_actives", True)]
+    before = len(world.fake.ran)
+    world.apply()
+    assert len(world.fake.ran) == before + 1
+    assert world.written() == []
 
 
 def test_more_than_a_page_of_others_hides_nothing(world: World) -> None:
