@@ -10,13 +10,21 @@ import msgspec
 
 from analytics.redash import marked
 from analytics.redash.marked import Marked
-from analytics.redash.model import TAG, Dashboard, Json, Mapping, Options, Position, Widget
+from analytics.redash.model import (
+    FIXED,
+    OWN,
+    SHARED,
+    TAG,
+    Dashboard,
+    Json,
+    Mapping,
+    Options,
+    Position,
+    Widget,
+)
 
 COLUMNS: Final = 12
 _MAX_NAME: Final = 100
-_SHARED: Final = "dashboard-level"
-_OWN: Final = "widget-level"
-_FIXED: Final = "static-value"
 
 
 class _Page(msgspec.Struct, forbid_unknown_fields=True):
@@ -93,15 +101,15 @@ def _widget(of: Marked) -> Widget:
 
 def _mapping(name: str, of: Marked) -> Mapping:
     if of.plain() == "own":
-        return Mapping(_OWN, name)
+        return Mapping(OWN, name)
     said = of.as_a(_Mapping)
     if [said.shared is not None, said.fixed is not None, said.own].count(True) != 1:
         raise of.wrong("write `own`, {shared: name on the page} or {fixed: value}")
     if said.shared is not None:
-        return Mapping(_SHARED, said.shared, title=said.title)
+        return Mapping(SHARED, said.shared, title=said.title)
     if said.own:
-        return Mapping(_OWN, name, title=said.title)
-    return Mapping(_FIXED, value=said.fixed, title=said.title)
+        return Mapping(OWN, name, title=said.title)
+    return Mapping(FIXED, value=said.fixed, title=said.title)
 
 
 def keyed(widgets: Any) -> tuple[Widget, ...]:
@@ -154,8 +162,8 @@ def _widget_said(widget: Widget) -> dict[str, Any]:
 
 def _mapping_said(mapping: Mapping) -> Any:
     title = {"title": mapping.title} if mapping.title else {}
-    if mapping.type == _SHARED:
+    if mapping.type == SHARED:
         return {"shared": mapping.to, **title}
-    if mapping.type == _FIXED:
+    if mapping.type == FIXED:
         return {"fixed": mapping.value, **title}
     return {"own": True, **title} if title else "own"

@@ -65,6 +65,7 @@ class DashboardWriter:
             id_: self._spec.queries.get(key) or self._found.queries[key].value
             for key, id_ in self._queries.ids.items()
         }
+        known = planning.adopting(wanted, known, queries)
         change = planning.of_dashboard(wanted, known, queries)
         for part in change.parts:
             self._write_widget(wanted, known, part.name, part.act)

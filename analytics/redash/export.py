@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from analytics.redash import mark, wire
+from analytics.redash import controls, mark, wire
 from analytics.redash.client import Redash, RedashError, Refused
 from analytics.redash.model import TAG, Spec
 from analytics.redash.wire import Object
@@ -120,10 +120,11 @@ def _spec(redash: Redash, taken: _Taken) -> Spec:
         id_: wire.query_of(key_of[id_], raw, alerts[id_], key_of)
         for id_, raw in taken.queries.items()
     }
-    dashboards = [
-        wire.dashboard_of(taken.keys["dashboard", id_], raw, queries)
-        for id_, raw in taken.dashboards.items()
-    ]
+    by_key = {one.key: one for one in queries.values()}
+    dashboards = []
+    for id_, raw in taken.dashboards.items():
+        page = wire.dashboard_of(taken.keys["dashboard", id_], raw, queries)
+        dashboards.append(controls.plain_starts(controls.heard(page, by_key), by_key))
     return Spec(
         {one.key: msgspec.structs.replace(one, tags=one.tags | {TAG}) for one in queries.values()},
         {one.key: msgspec.structs.replace(one, tags=one.tags | {TAG}) for one in dashboards},

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Mapping as Map
 from pathlib import Path
 from typing import Final
 
-from analytics.redash import dashboard_file, query_file
+from analytics.redash import controls, dashboard_file, query_file
 from analytics.redash.marked import Malformed
-from analytics.redash.model import KEY, Dashboard, Query, Spec, Widget
+from analytics.redash.model import KEY, SHARED, Dashboard, Query, Spec, Widget
 
 # Those of this project; an installation that was not made from a clone has no such folder.
 OURS: Final = Path(__file__).resolve().parents[2] / "redash_queries"
@@ -24,10 +25,11 @@ def read(folder: Path) -> Spec:
         key: dashboard_file.read(key, text, file)
         for key, text, file in _texts(folder / _DASHBOARDS, "*.yaml")
     }
-    spec = Spec(_ordered(folder, queries), dashboards)
+    ordered = _ordered(folder, queries)
     for dashboard in dashboards.values():
         _check(folder / _DASHBOARDS / f"{dashboard.key}.yaml", dashboard, queries)
-    return spec
+    plain = {key: controls.plain_starts(one, queries) for key, one in dashboards.items()}
+    return Spec(ordered, plain)
 
 
 def write(spec: Spec, folder: Path) -> list[Path]:
@@ -36,13 +38,13 @@ def write(spec: Spec, folder: Path) -> list[Path]:
     (folder / _DASHBOARDS).mkdir(parents=True, exist_ok=True)
     for query in spec.queries.values():
         path = folder / f"{query.key}.sql"
-        if not _says(path, query):
+        if not _says(path, query, spec.queries):
             before = path.read_text(encoding="utf-8") if path.exists() else None
             path.write_text(query_file.write(query, before), encoding="utf-8", newline="\n")
             told.append(path)
     for dashboard in spec.dashboards.values():
         path = folder / _DASHBOARDS / f"{dashboard.key}.yaml"
-        if not _says(path, dashboard):
+        if not _says(path, dashboard, spec.queries):
             path.write_text(dashboard_file.write(dashboard), encoding="utf-8", newline="\n")
             told.append(path)
     return told
@@ -62,16 +64,16 @@ def _texts(folder: Path, pattern: str) -> Iterable[tuple[str, str, str]]:
             raise Malformed(f"{path}: it is no UTF-8 text") from None
 
 
-def _says(path: Path, wanted: Query | Dashboard) -> bool:
+def _says(path: Path, wanted: Query | Dashboard, queries: Map[str, Query]) -> bool:
     """Whether the file says this already, maybe in other words."""
     if not path.exists():
         return False
     text = path.read_text(encoding="utf-8")
     try:
         if isinstance(wanted, Query):
-            known = query_file.read(path.stem, text, str(path))
-            return known.shown() == wanted.shown()
-        return dashboard_file.read(path.stem, text, str(path)) == wanted
+            return query_file.read(path.stem, text, str(path)).shown() == wanted.shown()
+        known = dashboard_file.read(path.stem, text, str(path))
+        return controls.plain_starts(known, queries) == wanted
     except Malformed:
         return False
 
@@ -131,7 +133,5 @@ def _check_widget(path: Path, widget: Widget, key: str, queries: dict[str, Query
     for name in widget.mappings:
         if name not in names:
             raise Malformed(f"{path}: {key}.sql has no parameter `{name}`")
-    shared = {
-        mapping.to for mapping in widget.mappings.values() if mapping.type == "dashboard-level"
-    }
+    shared = {mapping.to for mapping in widget.mappings.values() if mapping.type == SHARED}
     return shared | (names - set(widget.mappings))

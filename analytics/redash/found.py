@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from analytics.redash import mark, wire
+from analytics.redash import controls, mark, wire
 from analytics.redash.client import Redash, RedashError
 from analytics.redash.mark import Mark
 from analytics.redash.model import Dashboard, Kind, Query, Widget
@@ -50,8 +50,9 @@ class FoundDashboard:
     strangers: tuple[Object, ...]
 
     def value(self, queries: Mapping[int, Query]) -> Dashboard:
-        """What it is but for its widgets, with queries by their ids in Redash."""
-        return wire.dashboard_of(self.mark.key, {**self.raw, "widgets": []}, queries)
+        """What it is, with queries by their ids in Redash."""
+        known = wire.dashboard_of(self.mark.key, self.raw, queries)
+        return controls.plain_starts(known, {one.key: one for one in queries.values()})
 
     def widget(self, key: str, queries: Mapping[int, Query]) -> Widget:
         """One of its widgets."""

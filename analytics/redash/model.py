@@ -127,10 +127,15 @@ class Position(msgspec.Struct, frozen=True):
         )
 
 
+SHARED: Final = "dashboard-level"
+OWN: Final = "widget-level"
+FIXED: Final = "static-value"
+
+
 class Mapping(msgspec.Struct, frozen=True):
     """Where a widget has the value of one of its query's parameters from."""
 
-    type: str  # dashboard-level, widget-level or static-value
+    type: str  # SHARED, OWN or FIXED
     to: str = ""  # the page's name of it
     value: Json = None  # when it is fixed
     title: str = ""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import msgspec
 
 from analytics.redash import mark, wire
 from analytics.redash.found import Found, FoundDashboard, FoundQuery, Left
 from analytics.redash.mark import Mark, digest
 from analytics.redash.model import Dashboard, Json, Kind, Query, Spec, Widget
+from analytics.redash.wire import Object
 
 Act = Literal["create", "change", "remove", "keep"]
 
@@ -223,6 +226,7 @@ def of_dashboard(
     if found is None:
         parts = tuple(Part("create", "widget", one.key) for one in wanted.widgets)
         return Change("create", "dashboard", wanted.key, wanted.name, (), parts, publishes=True)
+    found = adopting(wanted, found, queries)
     differences = tuple(
         _differences(wire.fields(wanted), wire.fields(found.value(queries)), found.mark.fields)
     )
@@ -237,6 +241,27 @@ def of_dashboard(
         publishes=found.is_draft,
         marks=not differences and found.mark != marked_dashboard(wanted, found.id),
     )
+
+
+def adopting(
+    wanted: Dashboard, found: FoundDashboard, queries: Mapping[int, Query]
+) -> FoundDashboard:
+    """The dashboard with those of others' widgets as ours that are as a file says: an export took them."""
+    missing = [one for one in wanted.widgets if one.key not in found.widgets]
+    taken: dict[str, Object] = {}
+    strangers = []
+    for raw in found.strangers:
+        value = wire.widget_of(raw, queries)
+        equal = (
+            one
+            for one in missing
+            if one.key not in taken and msgspec.structs.replace(value, key=one.key) == one
+        )
+        if (one := next(equal, None)) is not None:
+            taken[one.key] = raw
+        else:
+            strangers.append(raw)
+    return replace(found, widgets={**found.widgets, **taken}, strangers=tuple(strangers))
 
 
 def _widgets(

@@ -14,6 +14,9 @@ import msgspec
 from analytics.redash import mark
 from analytics.redash.dashboard_file import keyed
 from analytics.redash.model import (
+    FIXED,
+    OWN,
+    SHARED,
     Alert,
     Dashboard,
     Json,
@@ -29,8 +32,6 @@ from analytics.redash.model import (
 
 Object = dict[str, Any]
 
-SHARED: Final = "dashboard-level"
-OWN: Final = "widget-level"
 _QUOTED: Final = {"prefix": "'", "suffix": "'", "separator": ","}
 _OF_PARAMETER: Final = {
     "name", "title", "type", "value", "enumOptions", "multiValuesOptions", "queryId",
@@ -296,7 +297,7 @@ def _mappings_of(stored: Object, query: Query) -> dict[str, Mapping]:
                 else parameter.name
                 if one["type"] == OWN
                 else "",
-                one.get("value") if one["type"] == "static-value" else None,
+                one.get("value") if one["type"] == FIXED else None,
                 one.get("title") or "",
             )
         )

@@ -379,6 +379,35 @@ def test_a_source_that_is_there_is_used_as_it_is(world: World) -> None:
 # --- drift and export
 
 
+def test_a_page_that_was_edited_and_left_as_it_was_has_not_drifted(world: World) -> None:
+    """Redash writes every control's value into a page that somebody opens for editing and closes again."""
+    world.apply()
+    page = world.page()
+    values = [{"name": "until", "value": "latest"}, {"name": "days", "value": "7"}]
+    options = {**page["options"], "parameters": values}
+    world.redash.post(f"/api/dashboards/{page['id']}", {"options": options})
+    assert world.drift() == []
+    assert world.written() == []
+    assert folder.write(exporting.export(world.redash), world.folder) == []
+    values[0]["value"] = "2026-11-01"
+    world.redash.post(f"/api/dashboards/{page['id']}", {"options": options})
+    assert world.drift() == ["players: a parameter's start was changed"]
+
+
+def test_a_widget_that_was_added_by_hand_is_taken_over_once(world: World) -> None:
+    """Exported into the files, it is ours from then on, and is not made again on top of itself."""
+    world.apply()
+    page = world.page()
+    options = {"position": {"col": 0, "row": 20, "sizeX": 3, "sizeY": 4, "autoHeight": False}}
+    body = {"dashboard_id": page["id"], "visualization_id": None, "text": "Mine", "width": 1}
+    made = world.redash.post("/api/widgets", {**body, "options": options})
+    folder.write(exporting.export(world.redash), world.folder)
+    assert world.written()[0] == f"POST /api/widgets/{made['id']}"
+    assert len(world.page()["widgets"]) == 4
+    assert world.drift() == []
+    assert world.written() == []
+
+
 def test_changes_by_hand_are_told(world: World) -> None:
     """Also when the files have not changed, field by field, and the plan says that it would undo them."""
     world.apply()
