@@ -10,7 +10,11 @@ import json
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
+
+import msgspec
+
+from analytics.redash import shape
 
 if TYPE_CHECKING:
     import urllib3
@@ -20,6 +24,8 @@ _CONNECT_S: Final = 5
 _READ_S: Final = 75
 _TRIES: Final = 5
 _PAGE: Final = 250
+# Of what is told of an error.
+_LONGEST: Final = 300
 # What was tried; what came before had other dashboards.
 OLDEST: Final = (10, 0)
 TRIED: Final = ((25, 8), (26, 9))
@@ -45,10 +51,14 @@ class Redash:
     """A Redash, asked as the user whose key this is. The key is in no error and no log."""
 
     def __init__(self, url: str, key: str, public_url: str | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.netloc:
+        parts = _parts(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            # Not what it is: somebody may have put the key there.
+            raise RedashError("REDASH_URL must be an address such as http://localhost:5000")
+        if parts.username or parts.password or parts.query:
             raise RedashError(
-                f"REDASH_URL must be an address such as http://localhost:5000, not {url}"
+                "REDASH_URL must be an address alone: a name and a password in it, or anything behind a ?,"
+                " would be shown with it"
             )
         self._address = url.rstrip("/")
         # Where people find it.
@@ -62,13 +72,14 @@ class Redash:
             _TRIES - 1, backoff_factor=0.3, status_forcelist=(502, 503, 504), raise_on_status=False
         )
 
-    def get(self, path: str, **query: Any) -> Any:
-        """What is at a path of the API."""
-        return self._ask("GET", f"{path}?{urlencode(query)}" if query else path, None)
+    def get(self, path: str, like: Any = Any, **query: Any) -> Any:
+        """What is at a path of the API, which has the shape of ``like``, a type."""
+        answer = self._ask("GET", f"{path}?{urlencode(query)}" if query else path, None)
+        return self._checked(f"GET {path}", answer, like)
 
-    def post(self, path: str, body: Any) -> Any:
+    def post(self, path: str, body: Any, like: Any = Any) -> Any:
         """Make something, or change it, and see what became of it."""
-        return self._ask("POST", path, body)
+        return self._checked(f"POST {path}", self._ask("POST", path, body), like)
 
     def delete(self, path: str) -> Any:
         """Remove something; Redash archives a query or a dashboard."""
@@ -78,7 +89,7 @@ class Redash:
         """All of a list that comes in pages, from the oldest to the newest."""
         page, seen = 1, 0
         while True:
-            answer = self.get(path, page=page, page_size=_PAGE, order="created_at")
+            answer = self.get(path, shape.Page, page=page, page_size=_PAGE, order="created_at")
             yield from answer["results"]
             seen += len(answer["results"])
             if seen >= answer["count"] or not answer["results"]:
@@ -87,7 +98,7 @@ class Redash:
 
     def version(self) -> str:
         """Its version, once it answers as it should and the key is an administrator's."""
-        session = self.get("/api/session")
+        session = self.get("/api/session", shape.Session)
         if "admin" not in session["user"]["permissions"]:
             raise RedashError(
                 "REDASH_API_KEY is not an administrator's: take the key of one from its page in Redash"
@@ -98,6 +109,19 @@ class Redash:
                 f"this Redash is of version {version}, which is too old: take 25.8 or newer"
             )
         return version
+
+    def groups(self) -> set[int]:
+        """The groups of the user whose key this is."""
+        return set(self.get("/api/session", shape.Session)["user"].get("groups") or ())
+
+    def _checked(self, what: str, answer: Any, like: Any) -> Any:
+        try:
+            msgspec.convert(answer, like)
+        except msgspec.ValidationError as error:
+            raise RedashError(
+                f"{self._address} answers {what} with what Redash does not ({error}): is REDASH_URL right?"
+            ) from None
+        return answer
 
     def _ask(self, method: str, path: str, body: Any) -> Any:
         try:
@@ -121,7 +145,12 @@ class Redash:
         what = f"{method} {path}"
         is_json = "json" in answer.headers.get("Content-Type", "")
         if status == 204 or (status == 200 and is_json):
-            return json.loads(answer.data) if answer.data else None
+            try:
+                return json.loads(answer.data) if answer.data else None
+            except (ValueError, RecursionError):
+                raise RedashError(
+                    f"{self._address} answers {what} with what is no JSON: is REDASH_URL right?"
+                ) from None
         said = _message(answer.data) if is_json else ""
         if status == 404 and "login" in said:
             raise RedashError(
@@ -141,15 +170,25 @@ class Redash:
         raise Refused(what, status, said)
 
 
+def _parts(url: str) -> SplitResult:
+    """An address's parts; none where it is no address."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
 def _message(data: bytes) -> str:
     """What an error says."""
     try:
         found = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     if not isinstance(found, dict):
         return ""
-    return str(found.get("message") or (found.get("job") or {}).get("error") or "")
+    job = found.get("job")
+    said = found.get("message") or (job.get("error") if isinstance(job, dict) else "") or ""
+    return " ".join(str(said).split())[:_LONGEST]
 
 
 def _reason(error: Exception) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from analytics.redash import found as state
-from analytics.redash import mark, wire
+from analytics.redash import mark, shape, wire
 from analytics.redash import plan as planning
 from analytics.redash.client import Conflict, Redash, RedashError
 from analytics.redash.found import UNBORN, Found, FoundDashboard
@@ -52,7 +52,7 @@ class DashboardWriter:
 
     def _made(self, key: str) -> int:
         """A new dashboard; where another apply made the same at the same time, the older of the two."""
-        made = self._redash.post("/api/dashboards", {"name": UNBORN.format(key=key)})
+        made = self._redash.post("/api/dashboards", {"name": UNBORN.format(key=key)}, shape.Made)
         rows, _ = state.begun(self._redash, "dashboard", [key])
         if key in rows and rows[key]["id"] != made["id"]:
             self._redash.delete(f"/api/dashboards/{made['id']}")

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from analytics.redash import controls, mark, wire
+from analytics.redash import controls, mark, shape, wire
 from analytics.redash.client import Redash, RedashError, Refused
 from analytics.redash.model import TAG, Spec
 from analytics.redash.wire import Object
@@ -38,15 +38,15 @@ def export(redash: Redash, dashboards: Iterable[int] = ()) -> Spec:
     ids = list(dashboards)
     taken = _Taken()
     if not ids:
-        ids = [row["id"] for row in redash.all("/api/dashboards") if mark.of(row["options"])]
+        ids = [row["id"] for row in redash.all("/api/dashboards") if mark.own(row)]
         for row in redash.all("/api/queries"):
-            if mark.of(row["options"]):
+            if mark.own(row):
                 _take_query(redash, taken, row["id"])
     for id_ in ids:
         raw = _get(redash, "dashboard", id_)
         taken.dashboards[id_] = raw
         for widget in raw["widgets"]:
-            if "visualization" in widget:
+            if widget.get("visualization"):
                 _take_query(redash, taken, widget["visualization"]["query"]["id"])
                 widget["visualization"]["name"] = taken.shown[widget["visualization"]["id"]]
     _name(taken, "query", taken.queries)
@@ -55,9 +55,12 @@ def export(redash: Redash, dashboards: Iterable[int] = ()) -> Spec:
 
 
 def _get(redash: Redash, kind: str, id_: int) -> Object:
-    path = {"query": "queries", "dashboard": "dashboards"}[kind]
+    path, like = {
+        "query": ("queries", shape.Query),
+        "dashboard": ("dashboards", shape.Dashboard),
+    }[kind]
     try:
-        found: Object = redash.get(f"/api/{path}/{id_}")
+        found: Object = redash.get(f"/api/{path}/{id_}", like)
     except Refused as refused:
         if refused.status == 404:
             raise RedashError(f"Redash has no {kind} {id_}: the number is in its address") from None
@@ -92,7 +95,7 @@ def _name(taken: _Taken, kind: str, found: dict[int, Object]) -> None:
     used: set[str] = set()
     strangers = []
     for id_, raw in found.items():
-        ours = mark.of(raw["options"])
+        ours = mark.own(raw)
         if ours is None or ours.key in used:
             strangers.append(id_)
         else:
@@ -111,8 +114,8 @@ def _name(taken: _Taken, kind: str, found: dict[int, Object]) -> None:
 
 def _spec(redash: Redash, taken: _Taken) -> Spec:
     alerts: defaultdict[int, list[Object]] = defaultdict(list)
-    for alert in redash.get("/api/alerts"):
-        alerts[alert["query"]["id"]].append(alert)
+    for alert in redash.get("/api/alerts", list[shape.Alert]):
+        alerts[alert["query"].get("id")].append(alert)
     for some in alerts.values():
         _rename(some)
     key_of = {id_: taken.keys["query", id_] for id_ in taken.queries}

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from analytics.redash import controls, mark, wire
+from analytics.redash import controls, mark, shape, wire
 from analytics.redash.client import Redash, RedashError
 from analytics.redash.mark import Mark
 from analytics.redash.model import Dashboard, Kind, Query, Widget
@@ -86,11 +86,13 @@ def read(redash: Redash, keys: Iterable[str] = ()) -> Found:
     rows, left = begun(redash, "query")
     alerts: defaultdict[int, list[Object]] = defaultdict(list)
     if rows:
-        for alert in redash.get("/api/alerts"):
-            alerts[alert["query"]["id"]].append(alert)
+        for alert in redash.get("/api/alerts", list[shape.Alert]):
+            alerts[alert["query"].get("id")].append(alert)
     key_of = {row["id"]: key for key, row in rows.items()}
     queries = {
-        key: _query(key, redash.get(f"/api/queries/{row['id']}"), alerts[row["id"]], key_of)
+        key: _query(
+            key, redash.get(f"/api/queries/{row['id']}", shape.Query), alerts[row["id"]], key_of
+        )
         for key, row in rows.items()
     }
     pages, more = begun(redash, "dashboard", keys)
@@ -100,7 +102,7 @@ def read(redash: Redash, keys: Iterable[str] = ()) -> Found:
 
 def dashboard(redash: Redash, key: str, id_: int) -> FoundDashboard:
     """A dashboard of ours as it is now."""
-    raw = redash.get(f"/api/dashboards/{id_}")
+    raw = redash.get(f"/api/dashboards/{id_}", shape.Dashboard)
     known = mark.of(raw["options"]) or Mark(key)
     widgets: dict[str, Object] = {}
     strangers: list[Object] = []

@@ -63,7 +63,7 @@ def of(options: Json) -> Mark | None:
 
 def own(found: Options) -> Mark | None:
     """A query's or a dashboard's mark if it was written for it: a copy made in Redash has the original's."""
-    known = of(found["options"])
+    known = of(found.get("options"))
     if known is None or known.id not in {0, found["id"]} or not KEY.fullmatch(known.key):
         return None
     return known

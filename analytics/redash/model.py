@@ -64,7 +64,7 @@ class Alert(msgspec.Struct, frozen=True):
     name: str
     column: str
     op: str
-    value: float
+    value: float | str
     selector: str = "first"
     rearm_s: int | None = None
     muted: bool = False

@@ -23,7 +23,7 @@ from analytics.redash.model import (
 
 # What stands between braces in SQL: the parameters' names.
 _USED: Final = re.compile(r"\{\{\s*([^{}\s]+?)\s*\}\}")
-_WHEN: Final = re.compile(r"(\S+) (>=|<=|==|!=|>|<) (-?[0-9]+(?:\.[0-9]+)?)")
+_WHEN: Final = re.compile(r"(\S.*?) (?:(>=|<=|==|!=|>|<) (-?[0-9]+(?:\.[0-9]+)?)|(==|!=) (\S.*))")
 _COLUMN: Final = re.compile(r"(\w+); (.+)", re.DOTALL)
 _COLUMN_TYPES: Final = ("integer", "float", "boolean", "date", "datetime", "text")
 _RANGES: Final = ("date-range", "datetime-range", "datetime-range-with-seconds")
@@ -229,14 +229,24 @@ def _alert(name: str, of: Marked, columns: tuple[Column, ...]) -> Alert:
     said = of.as_a(_Alert)
     found = _WHEN.fullmatch(said.when)
     if found is None:
-        raise of.wrong("`when` is a column, >, >=, <, <=, == or !=, and a number", "when")
+        raise of.wrong(
+            "`when` is a column, >, >=, <, <=, == or !=, and a number; with == or != also a word",
+            "when",
+        )
     if columns and all(column.name != found[1] for column in columns):
         raise of.wrong(f"the query promises no column `{found[1]}`", "when")
     rearm_s = schedule.span_read(said.rearm) if said.rearm is not None else None
     if said.rearm is not None and rearm_s is None:
         raise of.wrong("`rearm` is a span: 90s, 5m, 1h or 1d", "rearm")
     return Alert(
-        name, found[1], found[2], float(found[3]), said.of, rearm_s, said.muted, said.options
+        name,
+        found[1],
+        found[2] or found[4],
+        float(found[3]) if found[3] else found[5],
+        said.of,
+        rearm_s,
+        said.muted,
+        said.options,
     )
 
 
@@ -311,8 +321,9 @@ def _visualization_said(visualization: Visualization) -> dict[str, Any]:
 
 
 def _alert_said(alert: Alert) -> dict[str, Any]:
+    value = alert.value if isinstance(alert.value, str) else f"{alert.value:.15g}"
     said = {
-        "when": f"{alert.column} {alert.op} {alert.value:.15g}",
+        "when": f"{alert.column} {alert.op} {value}",
         "of": alert.selector if alert.selector != "first" else None,
         "rearm": schedule.span_written(alert.rearm_s) if alert.rearm_s else None,
         "muted": alert.muted,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from analytics.redash import found as state
-from analytics.redash import mark, wire
+from analytics.redash import mark, shape, wire
 from analytics.redash import plan as planning
 from analytics.redash import run as runs
 from analytics.redash.client import Redash
@@ -59,7 +59,7 @@ class QueryWriter:
         if known is None:
             ours = Mark(wanted.key)
             body["options"] = mark.put(body["options"], ours)
-            made = self._redash.post("/api/queries", body)
+            made = self._redash.post("/api/queries", body, shape.Query)
             self._queries[change.key] = _Query(made["id"], ours)
             self._note_visualizations(change.key, made["visualizations"])
         elif change.differences:
@@ -78,7 +78,7 @@ class QueryWriter:
             if key not in rows or rows[key]["id"] == ours.id:
                 continue
             self._redash.delete(f"/api/queries/{ours.id}")
-            other = self._redash.get(f"/api/queries/{rows[key]['id']}")
+            other = self._redash.get(f"/api/queries/{rows[key]['id']}", shape.Query)
             self._queries[key] = _Query(other["id"], mark.own(other) or Mark(key))
             self._note_visualizations(key, other["visualizations"])
 
@@ -143,7 +143,8 @@ class QueryWriter:
             self._redash.post(f"/api/visualizations/{id_}", fields)
             return
         body = {**fields, "query_id": self._queries[key].id}
-        self.visualizations[key, part.name] = self._redash.post("/api/visualizations", body)["id"]
+        made = self._redash.post("/api/visualizations", body, shape.Made)
+        self.visualizations[key, part.name] = made["id"]
 
     def _write_alert(self, key: str, part: Part) -> None:
         known = self._found.queries.get(key)

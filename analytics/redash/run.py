@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from analytics.redash import shape
 from analytics.redash.client import Redash, RedashError, Refused
 from analytics.redash.model import Column, Json, Query
 
@@ -38,14 +39,11 @@ def run(redash: Redash, queries: Iterable[tuple[int, Query]], *, limit_s: float)
     for id_, query in queries:
         body = {"max_age": 0, "parameters": query.defaults}
         try:
-            asked = redash.post(f"/api/queries/{id_}/results", body)
+            asked = redash.post(f"/api/queries/{id_}/results", body, shape.Asked)
         except Refused as refused:
             answers.append(Answer(query.key, str(refused)))
             continue
-        if "query_result" in asked:
-            answers.append(_answer(query.key, asked["query_result"]))
-        else:
-            jobs[query.key] = asked["job"]["id"]
+        jobs[query.key] = asked["job"]["id"]  # max_age 0: always a run
     return answers + _wait(redash, jobs, limit_s)
 
 
@@ -55,7 +53,7 @@ def _wait(redash: Redash, jobs: dict[str, str], limit_s: float) -> list[Answer]:
     pause_s, alive_s = _POLL_S[0], time.monotonic()
     while jobs:
         for key, job_id in list(jobs.items()):
-            job = redash.get(f"/api/jobs/{job_id}")["job"]
+            job = redash.get(f"/api/jobs/{job_id}", shape.Asked)["job"]
             if job["status"] == _STARTED and key not in started:
                 started.add(key)
                 alive_s = time.monotonic()
@@ -80,13 +78,16 @@ def _wait(redash: Redash, jobs: dict[str, str], limit_s: float) -> list[Answer]:
 
 def _ended(redash: Redash, key: str, job: dict[str, Any]) -> Answer:
     if job["status"] != _FINISHED:
-        return Answer(key, " ".join(str(job["error"] or "it was cancelled").split()))
-    result = redash.get(f"/api/query_results/{job['query_result_id'] or job['result']}")
+        return Answer(key, " ".join(str(job.get("error") or "it was cancelled").split()))
+    number = job.get("query_result_id") or job.get("result")
+    result = redash.get(f"/api/query_results/{number}", shape.Answered)
     return _answer(key, result["query_result"])
 
 
 def _answer(key: str, result: Json) -> Answer:
-    return Answer(key, None, tuple((one["name"], one["type"]) for one in result["data"]["columns"]))
+    return Answer(
+        key, None, tuple((one["name"], one.get("type")) for one in result["data"]["columns"])
+    )
 
 
 def broken_promise(promised: tuple[Column, ...], answer: Answer) -> str | None:

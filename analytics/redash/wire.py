@@ -48,7 +48,9 @@ _OF_ALERT: Final = {"column", "op", "value", "selector", "muted"}
 
 def query_of(key: str, found: Object, alerts: Sequence[Object], key_of: Map[int, str]) -> Query:
     """A query as GET /api/queries/<id> gives it, with its alerts; ``key_of`` names the queries by id."""
-    options = mark.without(found["options"])
+    options = mark.without(found.get("options"))
+    if not options.get("apply_auto_limit"):
+        options.pop("apply_auto_limit", None)  # written whenever somebody saves a query
     return Query(
         key=key,
         name=found["name"],
@@ -90,10 +92,16 @@ def query_fields(query: Query, id_of: Map[str, int]) -> Object:
 
 
 def _schedule_of(found: Json) -> Schedule | None:
-    if not isinstance(found, dict) or not found.get("interval"):
+    if not isinstance(found, dict) or found.get("disabled"):
+        return None
+    try:
+        every_s = int(found.get("interval") or 0)
+    except (TypeError, ValueError):
+        return None
+    if every_s < 1:
         return None
     return Schedule(
-        int(found["interval"]),
+        every_s,
         found.get("time") or None,
         found.get("day_of_week") or None,
         found.get("until") or None,
@@ -101,7 +109,7 @@ def _schedule_of(found: Json) -> Schedule | None:
 
 
 def _parameter_of(found: Object, key_of: Map[int, str]) -> Parameter:
-    source = found.get("queryId")
+    source, type_ = found.get("queryId"), found.get("type") or "text"
     several = found.get("multiValuesOptions")
     options: Options = {key: value for key, value in found.items() if key not in _OF_PARAMETER}
     if several and several != _QUOTED:
@@ -109,11 +117,9 @@ def _parameter_of(found: Object, key_of: Map[int, str]) -> Parameter:
     return Parameter(
         name=found["name"],
         title=found.get("title") or "",
-        type=found["type"],
+        type=type_,
         default=found.get("value"),
-        values=tuple((found.get("enumOptions") or "").split("\n"))
-        if found["type"] == "enum"
-        else (),
+        values=tuple((found.get("enumOptions") or "").split("\n")) if type_ == "enum" else (),
         source=None if source is None else key_of.get(source, f"query_{source}"),
         multiple=several == _QUOTED,
         options=options,
@@ -159,17 +165,25 @@ def visualization_fields(visualization: Visualization) -> Object:
 
 def alert_of(found: Object) -> Alert:
     """An alert as GET /api/alerts gives it."""
-    options = found["options"]
+    options = found.get("options") or {}
     return Alert(
         name=found["name"],
-        column=options["column"],
-        op=options["op"],
-        value=float(options["value"]),
+        column=str(options.get("column", "")),
+        op=str(options.get("op", "")),
+        value=_bound(options.get("value")),
         selector=options.get("selector") or "first",
         rearm_s=found.get("rearm") or None,
         muted=bool(options.get("muted")),
         options={key: value for key, value in options.items() if key not in _OF_ALERT},
     )
+
+
+def _bound(value: Json) -> float | str:
+    """A number, also one that Redash keeps as a word, as it does what is typed; or a word."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def alert_fields(alert: Alert) -> Object:
@@ -193,7 +207,7 @@ def alert_fields(alert: Alert) -> Object:
 
 def dashboard_of(key: str, found: Object, queries: Map[int, Query]) -> Dashboard:
     """A dashboard as GET /api/dashboards/<id> gives it, its widgets keyed by what they show."""
-    options = mark.without(found["options"])
+    options = mark.without(found.get("options"))
     order = options.pop("globalParamOrder", None) or []
     starts = {one["name"]: one.get("value") for one in options.pop("parameters", None) or ()}
     return Dashboard(
@@ -239,7 +253,10 @@ def widget_of(found: Object, queries: Map[int, Query]) -> Widget:
     if more:
         options["position"] = more
     at = Position(
-        place.get("col", 0), place.get("row", 0), place.get("sizeX", 3), place.get("sizeY", 3)
+        place.get("col") or 0,
+        place.get("row") or 0,
+        place.get("sizeX") or 3,
+        place.get("sizeY") or 3,
     )
     shown = found.get("visualization")
     if shown is None:
