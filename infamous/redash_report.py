@@ -94,7 +94,9 @@ def _counts(parts: Sequence[Part]) -> Iterator[str]:
 
 
 def _part(part: Part) -> Iterator[str]:
-    by_hand = _BY_HAND if part.by_hand and not part.differences else ""
+    # Of a visualization it is known of the whole alone.
+    is_told = any(one.by_hand for one in part.differences)
+    by_hand = _BY_HAND if part.by_hand and not is_told else ""
     is_note = part.act == "change" and part.kind == "widget" and not part.differences
     yield f"    {'take note of' if is_note else part.act} {part.kind} {part.name}{by_hand}"
     for difference in part.differences:
@@ -106,8 +108,16 @@ def _difference(difference: Difference) -> str:
     by_hand = _BY_HAND if difference.by_hand else ""
     before, after = _short(difference.before), _short(difference.after)
     if len(before) + len(after) > 2 * _LONG or before == after:
-        return f"{name} differs{by_hand}"
+        return f"{name} differs{_where(difference.before, difference.after)}{by_hand}"
     return f"{name}: {before} -> {after}{by_hand}"
+
+
+def _where(before: Any, after: Any) -> str:
+    """Which keys of two mappings have other values."""
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return ""
+    names = [*after, *(name for name in before if name not in after)]
+    return f" in {', '.join(one for one in names if before.get(one) != after.get(one))}"
 
 
 def _short(value: Any) -> str:

@@ -141,9 +141,10 @@ def write(dashboard: Dashboard) -> str:
         "filters": dashboard.filters,
         "options": dashboard.options,
     }
-    head = marked.written({key: value for key, value in said.items() if value})
     widgets = [_widget_said(widget) for widget in dashboard.widgets]
-    return head + marked.written({"widgets": widgets})
+    return marked.written(
+        {key: value for key, value in said.items() if value} | {"widgets": widgets}
+    )
 
 
 def _widget_said(widget: Widget) -> dict[str, Any]:

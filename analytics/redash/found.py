@@ -103,7 +103,7 @@ def read(redash: Redash, keys: Iterable[str] = ()) -> Found:
 def dashboard(redash: Redash, key: str, id_: int) -> FoundDashboard:
     """A dashboard of ours as it is now."""
     raw = redash.get(f"/api/dashboards/{id_}", shape.Dashboard)
-    known = mark.of(raw["options"]) or Mark(key)
+    known = mark.of(raw.get("options")) or Mark(key)
     widgets: dict[str, Object] = {}
     strangers: list[Object] = []
     for one in sorted(raw["widgets"], key=lambda one: int(one["id"])):
@@ -156,9 +156,9 @@ def _query(key: str, raw: Object, alerts: list[Object], key_of: Mapping[int, str
     return FoundQuery(
         id=raw["id"],
         value=wire.query_of(key, {**raw, "visualizations": shown}, told, key_of),
-        mark=mark.of(raw["options"]) or Mark(key),
+        mark=mark.of(raw.get("options")) or Mark(key),
         is_draft=raw["is_draft"],
-        source_id=raw["data_source_id"],
+        source_id=raw.get("data_source_id"),
         visualization_ids={one["name"]: one["id"] for one in shown},
         alert_ids={one["name"]: one["id"] for one in told},
         doubles=drawn | rung,

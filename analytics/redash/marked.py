@@ -5,7 +5,7 @@ plain values flow in, text flows out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -19,7 +19,24 @@ class Malformed(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without its surprises: ``on`` and ``12:30`` are words, only true and false are booleans."""
+    """YAML without its surprises: ``on`` and ``12:30`` are words, only true and false are booleans, and
+    keys are words, as they are in JSON.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """A mapping; an error where it says something twice."""
+        made: dict[Hashable, Any] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    problem="a key must be a word", problem_mark=key.start_mark
+                )
+            if key.value in made:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"`{key.value}` is said twice", problem_mark=key.start_mark
+                )
+            made[key.value] = self.construct_object(value, deep=deep)
+        return made
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -30,12 +47,24 @@ for _tag, _pattern, _first in (
     ("null", r"^(?:null|~|)$", ["n", "~", ""]),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+_PLAIN: Final = {
+    f"tag:yaml.org,2002:{tag}" for tag in ("bool", "int", "float", "null", "str", "seq", "map")
+}
+_Loader.yaml_constructors = {
+    tag: make for tag, make in _Loader.yaml_constructors.items() if tag is None or tag in _PLAIN
+}
+# What aliases may make of a file.
+_MOST_VALUES: Final = 100_000
 
 _UNKNOWN: Final = re.compile(r"unknown field `(.+?)`")
 _AT: Final = re.compile(r" - at `\$\.?([^`\[.]*)[^`]*`$")
 _SAID: Final = (
     (re.compile(r"Object missing required field `(.+?)`"), r"`\1` is missing"),
     (re.compile(r"Object contains unknown field `(.+?)`"), r"`\1` is not known here"),
+    (
+        re.compile(r"Expected `str`, got `(int|float|bool)`"),
+        r"expected a word, not \1: put it in quotes",
+    ),
     (re.compile(r"Expected `(.+?)`, got `(.+?)`"), r"expected \1, not \2"),
 )
 
@@ -49,8 +78,8 @@ class Marked:
         self._lines_before = lines_before
 
     @classmethod
-    def read(cls, text: str, file: str, lines_before: int = 0) -> Marked:
-        """The text's value; Malformed where it is no YAML."""
+    def read(cls, text: str, file: str, lines_before: int = 0, more: str = "") -> Marked:
+        """The text's value; Malformed where it is no YAML, with ``more`` to say of it."""
         try:
             node = yaml.compose(text, _Loader)
         except yaml.YAMLError as error:
@@ -58,10 +87,15 @@ class Marked:
             line = lines_before + (mark.line + 1 if mark else 1)
             problem = getattr(error, "problem", None) or "it cannot be read"
             hint = '; put a value that has ": " or " #" in it in quotes'
-            raise Malformed(f"{file}:{line}: this is no YAML: {problem}{hint}") from None
+            if "\\t" in problem:
+                problem, hint = "there is a tab", "; write spaces"
+            raise Malformed(f"{file}:{line}: this is no YAML: {problem}{hint}{more}") from None
         if node is None:
             raise Malformed(f"{file}:{lines_before + 1}: there is nothing in it")
-        return cls(node, file, lines_before)
+        made = cls(node, file, lines_before)
+        if _values(node, ()) > _MOST_VALUES:
+            raise made.wrong("its aliases (*) make too much of it, or stand within themselves")
+        return made
 
     def wrong(self, why: str, key: str | None = None) -> Malformed:
         """An error at this place, or at one of its keys."""
@@ -70,13 +104,30 @@ class Marked:
             node = next((name for name, _ in node.value if name.value == key), node)
         return Malformed(f"{self._file}:{self._lines_before + node.start_mark.line + 1}: {why}")
 
+    def at(self, *keys: str | int) -> Marked:
+        """What stands under these keys and numbers of a list, as far as there is anything."""
+        node = self._node
+        for key in keys:
+            found = None
+            if isinstance(node, yaml.MappingNode):
+                found = next((value for name, value in node.value if name.value == key), None)
+            elif isinstance(node, yaml.SequenceNode) and isinstance(key, int):
+                found = node.value[key]
+            if found is None:
+                break
+            node = found
+        return Marked(node, self._file, self._lines_before)
+
     def plain(self) -> Any:
         """The value without its lines."""
         loader = _Loader("")
         try:
             return loader.construct_document(self._node)
-        except yaml.YAMLError as error:
-            raise self.wrong(str(getattr(error, "problem", None) or error)) from None
+        except (yaml.YAMLError, ValueError) as error:
+            mark = getattr(error, "problem_mark", None)
+            line = (mark or self._node.start_mark).line + self._lines_before + 1
+            why = getattr(error, "problem", None) or "a number is too long"
+            raise Malformed(f"{self._file}:{line}: {why}") from None
         finally:
             loader.dispose()
 
@@ -121,6 +172,21 @@ class Marked:
         return self.wrong(f"`{key}`: {why}" if key and not unknown else why, key)
 
 
+def _values(node: yaml.Node, within: tuple[yaml.Node, ...]) -> int:
+    """How many values there are once every alias is what it stands for; too many where one is in itself."""
+    if node in within:
+        return _MOST_VALUES + 1
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    below = [one for pair in node.value for one in (pair if isinstance(pair, tuple) else (pair,))]
+    count = 1
+    for one in below:
+        count += _values(one, (*within, node))
+        if count > _MOST_VALUES:
+            break
+    return count
+
+
 def written(value: Any) -> str:
     """A plain value as YAML that reads as the same value: one line for what is small, a last line end."""
     return yaml.dump(
@@ -134,7 +200,12 @@ def written(value: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Texts of several lines are written as they stand."""
+    """Texts of several lines are written as they stand, and the whole never as one line in braces."""
+
+    def serialize(self, node: yaml.Node) -> None:
+        if isinstance(node, yaml.CollectionNode):
+            node.flow_style = False
+        super().serialize(node)
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True

@@ -15,8 +15,8 @@ Json = Any
 Options = dict[str, Json]
 Kind = Literal["query", "dashboard"]
 
-# A key is a file's name; what is read from Redash as one may lead to no other place.
-KEY: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,99}")
+# A key is a file's name: what Redash has as one leads to no other folder, and a name with it fits Redash.
+KEY: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,69}")
 # Everything we make carries it, so that people can find it in Redash.
 TAG: Final = "infamous"
 TEXT_TYPES: Final = ("text", "text-pattern")

@@ -9,7 +9,7 @@ import msgspec
 
 from analytics.redash import charts, marked, schedule
 from analytics.redash.charts import Unfit
-from analytics.redash.marked import Marked
+from analytics.redash.marked import Malformed, Marked
 from analytics.redash.model import (
     TAG,
     Alert,
@@ -22,7 +22,7 @@ from analytics.redash.model import (
 )
 
 # What stands between braces in SQL: the parameters' names.
-_USED: Final = re.compile(r"\{\{\s*([^{}\s]+?)\s*\}\}")
+_USED: Final = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 _WHEN: Final = re.compile(r"(\S.*?) (?:(>=|<=|==|!=|>|<) (-?[0-9]+(?:\.[0-9]+)?)|(==|!=) (\S.*))")
 _COLUMN: Final = re.compile(r"(\w+); (.+)", re.DOTALL)
 _COLUMN_TYPES: Final = ("integer", "float", "boolean", "date", "datetime", "text")
@@ -110,8 +110,21 @@ def _cut(text: str, file: str) -> tuple[Marked, str]:
     """The header and the SQL."""
     lines = text.replace("\r\n", "\n").split("\n")
     head = next((n for n, line in enumerate(lines) if not line.startswith("--")), len(lines))
-    header = Marked.read("\n".join(line[2:].removeprefix(" ") for line in lines[:head]), file)
-    return header, "\n".join(lines[head:]).strip()
+    if not head:
+        raise Malformed(
+            f"{file}:1: a query begins with its header, such as `-- name: Daily actives`"
+        )
+    above = Marked.read(
+        "\n".join(line[2:].removeprefix(" ") for line in lines[:head]),
+        file,
+        more="; a comment of the SQL's own stands below an empty line",
+    )
+    return above, "\n".join(lines[head:]).strip()
+
+
+def header(text: str, file: str) -> Marked:
+    """The header alone, to say where something stands in it. Raises Malformed."""
+    return _cut(text, file)[0]
 
 
 def _of(parts: dict[str, Marked], key: str) -> list[tuple[str, Marked]]:
@@ -226,6 +239,8 @@ def _with_table(
 
 
 def _alert(name: str, of: Marked, columns: tuple[Column, ...]) -> Alert:
+    if not 0 < len(name) <= _MAX_NAME:
+        raise of.wrong(f"a name has 1 to {_MAX_NAME} characters")
     said = of.as_a(_Alert)
     found = _WHEN.fullmatch(said.when)
     if found is None:
@@ -292,7 +307,7 @@ def _known(key: str, text: str) -> tuple[Query | None, dict[str, Any]]:
     try:
         found = read(key, text, key)
         header, _ = _cut(text, key)
-    except marked.Malformed:
+    except Malformed:
         return None, {}
     return found, header.plain().get("visualizations") or {}
 

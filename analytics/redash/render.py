@@ -7,7 +7,7 @@ from typing import Final
 
 from analytics.redash.model import Json, Query
 
-_USED: Final = re.compile(r"\{\{\s*([^{}\s]+?)\s*\}\}")
+_USED: Final = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 
 
 def rendered(query: Query, **values: Json) -> str:

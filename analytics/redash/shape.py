@@ -95,10 +95,16 @@ class Query(_Named):
     options: QueryOptions | None = None
 
 
+class Asking(msgspec.Struct):
+    """The query of an alert."""
+
+    id: Id | None = None
+
+
 class Alert(_Named):
     """One of GET /api/alerts."""
 
-    query: dict[str, Any]
+    query: Asking
     options: _Options = None
     rearm: int | None = None
 

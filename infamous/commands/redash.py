@@ -122,7 +122,10 @@ def write_files(
     ] = None,
 ) -> None:
     """Write dashboards and their queries back as files; those that say it already stay as they are."""
-    told = folder.write(exporting.export(_redash(), dashboard or ()), to)
+    spec = exporting.export(_redash(), dashboard or (), folder.names(to))
+    if not spec.queries and not spec.dashboards:
+        end("Redash has nothing of ours: --dashboard NUMBER takes anybody's.")
+    told = folder.write(spec, to)
     for path in told:
         print(path)
     print(f"{len(told)} files written." if told else "The files say all of it already.")

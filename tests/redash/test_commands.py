@@ -96,7 +96,7 @@ def test_a_plan_shows_what_differs(shell: Shell) -> None:
         "change  query     Daily actives [daily_actives]",
         '    name: "Changed there" -> "Daily actives" (changed by hand)',
         "    change visualization Active players",
-        "        options differs",
+        "        options differs in globalSeriesType, seriesOptions",
         "0 to make, 1 to change, 0 to archive.",
     ]
     told = json.loads(shell.run("plan", "--from", ".", "--json").stdout)
@@ -148,6 +148,21 @@ def test_export_writes_files(shell: Shell) -> None:
         (["drift"], {"REDASH_API_KEY": "wrong"}, 1, "does not know REDASH_API_KEY"),
         (["export", "x", "--dashboard", "7"], {}, 1, "Redash has no dashboard 7"),
         (["open"], {}, 1, "Redash has no dashboard of ours: run `infamous redash apply`"),
+        (["export", "x"], {}, 1, "Redash has nothing of ours: --dashboard NUMBER takes anybody's"),
+        (
+            ["plan", "--from", "."],
+            {"REDASH_URL": "http://me:hidden-word@127.0.0.1"},
+            1,
+            "an address alone",
+        ),
+        (["plan", "--from", "."], {"REDASH_URL": "hidden-word"}, 1, "must be an address such as"),
+        (["plan", "--from", "."], {"REDASH_URL": "http://[::1"}, 1, "must be an address such as"),
+        (
+            ["plan", "--from", "."],
+            {"REDASH_SOURCE_URL": "postgresql://me:hidden-word/x@db/name"},
+            1,
+            "REDASH_SOURCE_URL must be an address such as",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_in_a_sentence(

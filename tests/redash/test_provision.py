@@ -529,7 +529,115 @@ def test_a_dashboard_that_is_not_there_is_told(world: World) -> None:
         exporting.export(world.redash, [99])
 
 
+def test_an_export_takes_nobodys_key(world: World) -> None:
+    """Names are not unique: what others made overwrites no file of ours, and goes where it went before."""
+    world.apply()
+    (known,) = world.redash.get("/api/data_sources")
+    body = {"name": "Daily actives", "query": "select 1", "data_source_id": known["id"]}
+    theirs = world.redash.post("/api/queries", body)
+    page = world.redash.post("/api/dashboards", {"name": "Players"})
+    chart = {"dashboard_id": page["id"], "visualization_id": theirs["visualizations"][0]["id"]}
+    world.redash.post("/api/widgets", {**chart, "text": "", "width": 1, "options": {}})
+    (world.folder / "daily_actives_2.sql").write_text(QUERY.replace("name: Daily", "name: Our"))
+    before = {path: path.read_text() for path in world.folder.rglob("*.*")}
+    for _ in range(2):
+        spec = exporting.export(world.redash, [page["id"]], folder.names(world.folder))
+        assert (list(spec.queries), list(spec.dashboards)) == (["daily_actives_3"], ["players_2"])
+        folder.write(spec, world.folder)
+    assert {path: path.read_text() for path in before} == before
+    assert folder.write(spec, world.folder) == []
+
+
+@pytest.mark.parametrize("key", ["../../x", "/etc/x", "x\n", "", "x" * 300, "Ä"])
+def test_a_key_in_redash_leads_nowhere_else(world: World, tmp_path: Path, key: str) -> None:
+    """Anybody may write into options what they like: only what can be a file's name becomes one."""
+    world.apply()
+    query, page = world.query("daily_actives"), world.page()
+    hostile = {"infamous": {"key": key, "fields": {"name": "x"}}}
+    world.redash.post(f"/api/queries/{query['id']}", {"options": hostile, "name": "../../name"})
+    world.redash.post(f"/api/dashboards/{page['id']}", {"options": hostile, "name": "/etc/page"})
+    told = folder.write(exporting.export(world.redash, [page["id"]]), tmp_path / "a" / "b")
+    assert sorted(path.name for path in told) == ["etc_page.yaml", "name.sql"]
+    assert all(path.is_relative_to(tmp_path / "a" / "b") for path in told)
+    assert list(found.read(world.redash).dashboards) == []
+
+
 # --- what goes wrong
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["session", "data_sources", "data_sources/1", "queries", "queries/1", "alerts", "dashboards",
+     "dashboards/1", "jobs/.*", "query_results/.*"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "answer",
+    ["[", "[1]", "{}", '{"results": [{}], "count": 1}', '{"id": "x", "options": 5, "widgets": [1]}'],
+)  # fmt: skip
+def test_what_is_no_answer_of_redashs_is_told(world: World, path: str, answer: str) -> None:
+    """Something else at that address may speak JSON: a sentence tells of it, and nothing is made twice."""
+    world.apply()
+    world.write(**{"last_days.sql": LIST.replace("'latest' as value", "'newest' as value")})
+    world.fake.refuse("GET", f"/api/{path}$", 200, answer, None)
+    with pytest.raises(RedashError, match="is REDASH_URL right") as error:
+        world.apply()
+    assert len(str(error.value).splitlines()) == 1
+    world.fake.mend()
+    world.apply()
+    assert world.written() == []
+
+
+def test_a_user_who_may_not_list_the_queries_is_told(world: World) -> None:
+    """Redash lists queries to their source's groups alone, administrators or not: all were made again."""
+    world.apply()
+    (known,) = world.redash.get("/api/data_sources")
+    for group in world.redash.get(f"/api/data_sources/{known['id']}")["groups"]:
+        world.redash.delete(f"/api/groups/{group}/data_sources/{known['id']}")
+    with pytest.raises(RedashError, match="is in no group that may use the data source Infamous"):
+        world.apply()
+
+
+def test_what_was_set_beside_the_source_stays(world: World) -> None:
+    """A certificate or the like that somebody gave the data source is not dropped with a new password."""
+    world.apply()
+    (known,) = world.redash.get("/api/data_sources")
+    path = f"/api/data_sources/{known['id']}"
+    options = {**world.redash.get(path)["options"], "sslmode": "require"}
+    world.redash.post(path, {"name": source.NAME, "type": "pg", "options": options})
+    assert world.written() == []
+    world.apply(DATABASE.replace("secret", "other"))
+    assert world.redash.get(path)["options"]["sslmode"] == "require"
+    assert "other/word" in world.fake.secrets
+
+
+def test_odd_objects_of_others_are_read(world: World, tmp_path: Path) -> None:
+    """What Redash allows: no options, no place, an alert on a word, a schedule without sense."""
+    world.apply()
+    redash, query = world.redash, world.query("last_days")
+    path = f"/api/queries/{query['id']}"
+    odd = {"interval": "often", "time": None, "day_of_week": None, "until": None}
+    redash.post(path, {"schedule": odd, "name": 'It\'s "odd"\n\U0001f409: # {x}'})
+    redash.post("/api/visualizations", {"query_id": query["id"], "name": "a\nb", "type": "DETAILS"})
+    redash.post(
+        "/api/alerts",
+        {"name": "Word", "query_id": query["id"], "rearm": None,
+         "options": {"column": "a column", "op": "==", "value": "bad news"}},
+    )  # fmt: skip
+    page = redash.post("/api/dashboards", {"name": "'\"\n\U0001f409"})
+    redash.post(
+        "/api/widgets",
+        {"dashboard_id": page["id"], "visualization_id": None, "text": "<b>x</b>\n\n# y \n\t",
+         "width": 1, "options": {}},
+    )  # fmt: skip
+    folder.write(exporting.export(redash, [page["id"]]), tmp_path / "page")
+    spec = exporting.export(redash)
+    folder.write(spec, tmp_path / "ours")
+    there = folder.read(tmp_path / "ours").queries["last_days"]
+    assert there.shown() == spec.queries["last_days"].shown()
+    assert there.name == 'It\'s "odd"\n\U0001f409: # {x}'
+    assert world.plan().changes
+    world.apply()
+    assert world.written() == []
 
 
 @pytest.mark.parametrize("done", [True, False], ids=["written, not answered", "not written"])

@@ -107,7 +107,18 @@ def test_a_dashboard_is_read_whole() -> None:
         (("--   others:", "--   new_players:"), 15, "`new_players` is said twice"),
         (("{{until}}", "{{untill}}"), 5, "the SQL has {{ untill }}"),
         (("and '{{until}}' <> ''", ""), 5, "`until` does not occur in the SQL as {{ until }}"),
-        (("select day", "-- select day"), 16, "this is no YAML"),
+        (("select day", "-- select day"), 16, "a comment of the SQL's own stands below an empty line"),
+        (('["7", "30"]', "[7, 30]"), 6, "`options`: expected a word, not int: put it in quotes"),
+        (('["7", "30"]', "{7: 30}"), 6, "`options`: expected array, not object"),
+        (("--   others:", "--\tothers:"), 15, "there is a tab; write spaces"),
+        (("x: day, y", "x: !!binary day, y"), 9, "could not determine a constructor"),
+        (("stacked: true", "options: {a: {b: 1, b: 2}}"), 9, "`b` is said twice"),
+        (("[players]", "&a [*a]"), 1, "its aliases (*) make too much of it"),
+        (("-- name", "name"), 1, "a query begins with its header, such as `-- name"),
+        ((QUERY, ""), 1, "a query begins with its header"),
+        ((QUERY[QUERY.index("select day"):], ""), 1, "after the header comes the SQL, and there is none"),
+        (("Nobody plays", "x" * 256), 11, "a name has 1 to 255 characters"),
+        (("new_players < 1", "new_players < many"), 11, "`when` is a column"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_query_is_told_with_its_line(
@@ -164,7 +175,7 @@ def test_what_files_say_of_one_another_is_checked(
     """A name that nothing answers to is an error here, where Redash would show an empty chart."""
     text = {"daily_actives.sql": QUERY, PAGE: DASHBOARD}[name]
     assert text != text.replace(*change)
-    with pytest.raises(Malformed) as error:
+    with pytest.raises(Malformed, match=rf"{name}:[0-9]+: ") as error:
         folder.read(files(tmp_path, **{name: text.replace(*change)}))
     assert said in str(error.value)
     assert name in str(error.value)
@@ -332,3 +343,41 @@ def test_schedules_come_back_as_they_went(words: str) -> None:
 def test_schedules_that_redash_would_not_keep_are_refused(words: str) -> None:
     """Redash takes anything here and never runs it."""
     assert schedule.read(words) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("weekly.SQL", "queries are DIR/*.sql and dashboards DIR/dashboards/*.yaml"),
+        ("weekly.yaml", "queries are DIR/*.sql and dashboards DIR/dashboards/*.yaml"),
+        ("dashboards/weekly.yml", "queries are DIR/*.sql and dashboards DIR/dashboards/*.yaml"),
+        ("dashboards/Weekly.yaml", "the file's name is a key: small letters"),
+        ("a" * 71 + ".sql", "the file's name is a key: small letters"),
+    ],
+)
+def test_a_file_that_would_be_overlooked_is_told(tmp_path: Path, name: str, said: str) -> None:
+    """Whoever writes a page as .yml would see nothing of it; with --prune it would even be archived."""
+    with pytest.raises(Malformed) as error:
+        folder.read(files(tmp_path, **{name: DASHBOARD}))
+    assert name in str(error.value)
+    assert said in str(error.value)
+
+
+def test_windows_writes_files_as_well(tmp_path: Path) -> None:
+    """Its line ends and the mark at the beginning are no part of what is said."""
+    want = folder.read(files(tmp_path / "a"))
+    texts = {"daily_actives.sql": QUERY, "last_days.sql": LIST, PAGE: DASHBOARD}
+    other = files(tmp_path / "b")
+    for name, text in texts.items():
+        (other / name).write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert folder.read(other) == want
+    assert folder.write(want, other) == []
+
+
+def test_keys_are_words_whatever_they_look_like() -> None:
+    """Series of a chart may be called 2024 or true, and JSON knows no other keys than words."""
+    text = QUERY.replace("stacked: true", "series: others, colors: {2024: '#fff', true: '#000'}")
+    query = query_file.read(
+        "daily_actives", text.replace("[new_players, others]", "others"), "x.sql"
+    )
+    assert list(query.visualizations[0].options["seriesOptions"]) == ["2024", "true"]
