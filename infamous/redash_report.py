@@ -16,6 +16,11 @@ _LONG: Final = 60
 _BY_HAND: Final = " (changed by hand)"
 
 
+def plain(line: str) -> str:
+    """A line for a terminal: names in Redash may hold anything, also line ends and control characters."""
+    return "".join(char if char.isprintable() else " " for char in line)
+
+
 def plan_lines(plan: Plan, source: Source, *, prune: bool) -> Iterator[str]:
     """What an apply would do, a line a thing."""
     if source.options is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from itertools import combinations
 from typing import Any, Final
 
@@ -112,7 +113,7 @@ def _mapping(name: str, of: Marked) -> Mapping:
     return Mapping(FIXED, value=said.fixed, title=said.title)
 
 
-def keyed(widgets: Any) -> tuple[Widget, ...]:
+def keyed(widgets: Iterable[Widget]) -> tuple[Widget, ...]:
     """The widgets from the top left to the bottom right, each with a key: what it shows, and which time."""
     ordered = sorted(widgets, key=lambda widget: (widget.at.row, widget.at.column))
     seen: dict[str, int] = {}
@@ -130,6 +131,23 @@ def keyed(widgets: Any) -> tuple[Widget, ...]:
 
 
 # --- writing
+
+
+def apart(widgets: Iterable[Widget]) -> tuple[Widget, ...]:
+    """The widgets within the page, and those that lie over others moved down, as Redash shows them."""
+    placed: list[Widget] = []
+    for widget in keyed(widgets):
+        width = min(max(widget.at.width, 1), COLUMNS)
+        at = Position(
+            column=min(max(widget.at.column, 0), COLUMNS - width),
+            row=max(widget.at.row, 0),
+            width=width,
+            height=max(widget.at.height, 1),
+        )
+        while any(at.overlaps(other.at) for other in placed):
+            at = msgspec.structs.replace(at, row=at.row + 1)
+        placed.append(msgspec.structs.replace(widget, at=at))
+    return keyed(placed)
 
 
 def write(dashboard: Dashboard) -> str:

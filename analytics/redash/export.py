@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from analytics.redash import controls, found, mark, shape, wire
+from analytics.redash import controls, dashboard_file, found, mark, shape, wire
 from analytics.redash.client import Redash, RedashError, Refused
 from analytics.redash.model import TAG, Kind, Spec
 from analytics.redash.wire import Object
@@ -133,6 +133,7 @@ def _spec(redash: Redash, taken: _Taken) -> Spec:
     dashboards = []
     for id_, raw in taken.dashboards.items():
         page = wire.dashboard_of(taken.keys["dashboard", id_], raw, queries)
+        page = msgspec.structs.replace(page, widgets=dashboard_file.apart(page.widgets))
         dashboards.append(controls.plain_starts(controls.heard(page, by_key), by_key))
     return Spec(
         {one.key: msgspec.structs.replace(one, tags=one.tags | {TAG}) for one in queries.values()},

@@ -61,7 +61,11 @@ def query_of(key: str, found: Object, alerts: Sequence[Object], key_of: Map[int,
         parameters=tuple(
             _parameter_of(one, key_of) for one in options.pop("parameters", None) or ()
         ),
-        visualizations=tuple(map(visualization_of, found.get("visualizations") or ())),
+        # Redash lists them in no order.
+        visualizations=tuple(
+            visualization_of(one)
+            for one in sorted(found.get("visualizations") or (), key=lambda one: int(one["id"]))
+        ),
         alerts=tuple(map(alert_of, alerts)),
         options=options,
     )

@@ -62,7 +62,7 @@ def show_plan(files: Files = folder.OURS, prune: Prune = False, as_json: AsJson 
         print_json(redash_report.plan_json(planned, at, prune=prune))
         return
     for line in redash_report.plan_lines(planned, at, prune=prune):
-        print(line)
+        print(redash_report.plain(line))
     print(redash_report.summary(planned, at, prune=prune))
 
 
@@ -90,9 +90,9 @@ def bring(
         )
     print(f"{done.changes} changes." if done.changes else "Redash had all that the files say.")
     for name, address in done.addresses.items():
-        print(f"{address}  {name}")
+        print(redash_report.plain(f"{address}  {name}"))
     for key, why in done.failed.items():
-        print(f"{files / key}.sql does not run in Redash: {why}")
+        print(redash_report.plain(f"{files / key}.sql does not run in Redash: {why}"))
     if done.failed:
         end("Mend these queries, or what they ask, and run it again.")
 
@@ -106,7 +106,7 @@ def show_drift(as_json: AsJson = False) -> None:
         print_json([asdict(drift) for drift in drifts])
     else:
         for line in redash_report.drift_lines(drifts, redash.url):
-            print(line)
+            print(redash_report.plain(line))
         if not drifts:
             print("Nothing was changed by hand.")
     if drifts:
@@ -142,6 +142,6 @@ def show(
     if not pages:
         end("Redash has no dashboard of ours: run `infamous redash apply`.")
     for page in pages:
-        print(f"{redash.url}/dashboards/{page.id}  {page.raw['name']}")
+        print(redash_report.plain(f"{redash.url}/dashboards/{page.id}  {page.raw['name']}"))
     if browser:
         webbrowser.open(f"{redash.url}/dashboards/{pages[0].id}")

@@ -194,6 +194,17 @@ def test_a_query_that_fails_is_told(shell: Shell) -> None:
     assert done.stderr.strip() == "Mend these queries, or what they ask, and run it again."
 
 
+def test_names_in_redash_cannot_write_to_the_terminal(shell: Shell) -> None:
+    """Anybody there may call a page what they like, also with what moves the cursor or begins a line."""
+    shell.run("apply", "--from", ".")
+    with_key = {"Authorization": f"Key {shell.fake.admin_key}"}
+    _post(f"{shell.fake.url}/api/dashboards/1", {"name": "A\x1b[2J\nB"}, with_key)
+    for arguments in (["open", "--no-browser"], ["drift"], ["plan", "--from", "."]):
+        said = shell.run(*arguments).stdout
+        assert "\x1b" not in said
+        assert "\nB" not in said
+
+
 def test_a_redash_that_is_not_up_yet_is_waited_for(shell: Shell) -> None:
     """As long as was said: the dashboards' container may be quicker than Redash."""
     shell.fake.refuse("GET", "/api/session", 503, "starting", times=7)

@@ -629,7 +629,15 @@ def test_odd_objects_of_others_are_read(world: World, tmp_path: Path) -> None:
         {"dashboard_id": page["id"], "visualization_id": None, "text": "<b>x</b>\n\n# y \n\t",
          "width": 1, "options": {}},
     )  # fmt: skip
-    folder.write(exporting.export(redash, [page["id"]]), tmp_path / "page")
+    shown = {"dashboard_id": page["id"], "visualization_id": query["visualizations"][0]["id"]}
+    wide = {"position": {"col": 6, "row": 1, "sizeX": 9, "sizeY": 2}}
+    for options in ({}, wide):
+        redash.post("/api/widgets", {**shown, "text": "", "width": 1, "options": options})
+    spec = exporting.export(redash, [page["id"]])
+    (odd_page,) = spec.dashboards.values()
+    assert [(one.at.column, one.at.row) for one in odd_page.widgets] == [(0, 0), (3, 1), (0, 3)]
+    folder.write(spec, tmp_path / "page")
+    assert folder.read(tmp_path / "page").dashboards == spec.dashboards
     spec = exporting.export(redash)
     folder.write(spec, tmp_path / "ours")
     there = folder.read(tmp_path / "ours").queries["last_days"]
