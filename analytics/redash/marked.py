@@ -61,12 +61,19 @@ _AT: Final = re.compile(r" - at `\$\.?([^`\[.]*)[^`]*`$")
 _SAID: Final = (
     (re.compile(r"Object missing required field `(.+?)`"), r"`\1` is missing"),
     (re.compile(r"Object contains unknown field `(.+?)`"), r"`\1` is not known here"),
-    (
-        re.compile(r"Expected `str`, got `(int|float|bool)`"),
-        r"expected a word, not \1: put it in quotes",
-    ),
-    (re.compile(r"Expected `(.+?)`, got `(.+?)`"), r"expected \1, not \2"),
+    (re.compile(r"Expected `array` of length (\d+), got (\d+)"), r"expected \1 values, not \2"),
 )
+_TYPES: Final = re.compile(r"Expected `(.+?)`, got `(.+?)`")
+# The converter's words, and a writer's.
+_WORDS: Final = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "null": "nothing",
+    "object": "`key: value`",
+    "str": "a word",
+}
 
 
 class Marked:
@@ -169,7 +176,16 @@ class Marked:
         why = _AT.sub("", why)
         for pattern, said in _SAID:
             why = pattern.sub(said, why)
+        why = _TYPES.sub(lambda found: _misfit(found[1], found[2]), why)
         return self.wrong(f"`{key}`: {why}" if key and not unknown else why, key)
+
+
+def _misfit(wanted: str, got: str) -> str:
+    """What was expected, what it is, and how a number or the like is written as a word."""
+    kinds = [one for one in wanted.split(" | ") if one != "null"]
+    hint = ": put it in quotes" if "str" in kinds and got in {"int", "float", "bool"} else ""
+    said = " or ".join(_WORDS.get(one, one) for one in kinds)
+    return f"expected {said}, not {_WORDS.get(got, got)}{hint}"
 
 
 def _values(node: yaml.Node, within: tuple[yaml.Node, ...]) -> int:
