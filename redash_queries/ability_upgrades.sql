@@ -3,7 +3,7 @@
 --   What do players buy, up to which level? The 30 abilities and the 10 levels bought the most in these
 --   days.
 -- tags: [progression, economy]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

@@ -3,7 +3,7 @@
 --   Do players run amok before they leave? The last days of those not seen for 7 days, beside all other
 --   days up to a week ago.
 -- tags: [karma]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

@@ -1,7 +1,7 @@
 -- name: Active players
 -- description: How many play on a UTC day, and in the 7 and the 30 days up to it? Today still grows.
 -- tags: [players]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

@@ -2,7 +2,7 @@
 -- description: >-
 --   How is karma spread among the active, day by day? Players by their rank at the end of the day.
 -- tags: [karma]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

@@ -3,7 +3,7 @@
 --   How often do players change sides? A switch is a moral choice to the other side than the player's one
 --   before, whenever that was.
 -- tags: [karma]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

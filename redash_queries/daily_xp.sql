@@ -2,7 +2,7 @@
 -- description: >-
 --   Where does XP come from, where does it go, and how fast do players earn it?
 -- tags: [economy]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

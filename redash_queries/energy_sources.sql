@@ -3,7 +3,7 @@
 --   What do players drain, and where? The 12 districts and the 15 sources with the most recharges of these
 --   days.
 -- tags: [economy]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

@@ -2,7 +2,7 @@
 -- description: >-
 --   What came in each hour, by kind of action? An hour without events of a kind has a row of zeros.
 -- tags: [economy]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "7"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

@@ -1,6 +1,6 @@
 -- name: Last days
 -- description: Up to which day can a dashboard look back from? The days with data that are summed up, newest first.
--- refresh: 1h
+-- refresh: 5m
 -- columns:
 --   name: text; what is shown
 --   value: text; the UTC day, or latest for the last there is

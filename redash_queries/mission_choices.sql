@@ -2,7 +2,7 @@
 -- description: >-
 --   Which way do moral choices go? Those of these days, the 50 most frequent.
 -- tags: [karma]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

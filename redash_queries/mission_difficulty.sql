@@ -3,7 +3,7 @@
 --   What does a mission take? Means of the runs completed in these days; a night between two hours of play
 --   is not counted in minutes.
 -- tags: [progression]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

@@ -3,7 +3,7 @@
 --   In which mission do players leave? Of those who began it up to a week ago: it is their last, not
 --   completed, and they were not seen for 7 days.
 -- tags: [progression]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

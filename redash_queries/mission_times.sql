@@ -3,7 +3,7 @@
 --   How long after their first mission do players come to each one? The median hours of those who began it
 --   in these days, playing or not.
 -- tags: [progression]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

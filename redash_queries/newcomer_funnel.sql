@@ -3,7 +3,7 @@
 --   How far do the players come who came in these days? Those who began and completed each mission up to the
 --   last day.
 -- tags: [progression]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

@@ -2,7 +2,7 @@
 -- description: >-
 --   Which players can be looked at? Those who did the most in the last 7 days of the data. A value is a digest of the
 --   name, which is the sender's own words and would be SQL.
--- refresh: 1h
+-- refresh: 5m
 -- columns:
 --   name: text; the player's name
 --   value: text; its MD5, or busiest for whoever did the most on the last day

@@ -3,7 +3,7 @@
 --   Of the players who came on one day, how many in 100 did anything on exactly the nth day after it? Classic retention by
 --   UTC days; a day counts once it is over.
 -- tags: [players]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

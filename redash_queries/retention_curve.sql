@@ -1,7 +1,7 @@
 -- name: Retention
 -- description: How many are back on exactly the nth UTC day after their first? Whole days alone.
 -- tags: [players]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

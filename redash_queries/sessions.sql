@@ -1,7 +1,7 @@
 -- name: Sessions
 -- description: How often and how long do people play? A pause of over 30 minutes ends a session; it counts on the day it began. Of everyone, whichever side.
 -- tags: [players]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

@@ -3,7 +3,7 @@
 --   Do heroes stay longer than villains? By the rank at the end of the first day, so that nobody is a hero
 --   for having stayed.
 -- tags: [karma]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

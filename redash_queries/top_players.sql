@@ -1,7 +1,7 @@
 -- name: Most active players
 -- description: Who plays the most, and where do they stand? The 50 players with the most events in the window.
 -- tags: [players]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

@@ -3,7 +3,7 @@
 --   How much XP do players hold unspent, the further they are? Those active in these days, by runs of
 --   missions completed.
 -- tags: [economy]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

@@ -2,7 +2,7 @@
 -- description: >-
 --   How much XP came and went in these days?
 -- tags: [economy]
--- refresh: 1h
+-- refresh: 5m
 -- parameters:
 --   days: {title: Days, type: enum, options: ["7", "14", "30", "90", "365"], default: "30"}
 --   until: {title: Up to, type: query, from: last_days, default: latest}

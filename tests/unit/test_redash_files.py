@@ -27,6 +27,8 @@ from analytics.redash.model import (
     Widget,
 )
 from analytics.redash.render import rendered
+from jobs import tasks
+from jobs.schedule import SCHEDULE
 from tests.redash.sample import DASHBOARD, LIST, QUERY, files
 
 PAGE: Final = "dashboards/players.yaml"
@@ -53,6 +55,14 @@ def test_a_query_is_read_whole() -> None:
     assert query.alerts == (Alert("Nobody plays", "new_players", "<", 1.0, "first", 86_400),)
     assert query.sql.startswith("select day")
     assert not query.sql.endswith("\n")
+
+
+def test_ours_are_asked_as_often_as_there_are_rollups() -> None:
+    """A new stack's pages may come before its first rollup: asked hourly, they stayed empty so long."""
+    (every_s,) = (entry.every_s for entry in SCHEDULE if entry.task is tasks.roll_up)
+    for query in folder.read(folder.OURS).queries.values():
+        assert query.schedule is not None, query.key
+        assert query.schedule.every_s <= every_s, query.key
 
 
 def test_parameters_are_put_into_the_sql() -> None:
