@@ -70,6 +70,33 @@ def test_what_looks_at_the_tables_is_the_reader() -> None:
     }
 
 
+def test_the_dashboards_come_by_themselves() -> None:
+    """Once Redash has its key, by a part that knows no more; what it prints is where a browser finds it."""
+    service = SERVICES["redash-dashboards"]
+    assert service["secrets"] == ["redash_api_key"]
+    assert service["networks"] == ["redash"]
+    assert service["profiles"] == SERVICES["redash-server"]["profiles"]
+    # It waits for a slow start: a condition that is not met in time would fail the whole `up`.
+    assert service["command"][:4] == ["infamous", "redash", "apply", "--wait"]
+    assert {name: one["condition"] for name, one in service["depends_on"].items()} == {
+        "redash-provision": "service_completed_successfully",
+        "redash-server": "service_started",
+        "redash-worker": "service_started",
+    }
+    (published,) = SERVICES["redash-server"]["ports"]
+    address, _, inner = published.rpartition(":")
+    told = {
+        "REDASH_URL": f"http://redash-server:{inner}",
+        "REDASH_PUBLIC_URL": f"http://{address}",
+        "REDASH_API_KEY_FILE": "/run/secrets/redash_api_key",
+    }
+    for name in ("redash-dashboards", "infamous"):
+        assert told.items() <= SERVICES[name]["environment"].items()
+        assert "redash_api_key" in SERVICES[name]["secrets"]
+    assert "COPY redash_queries/" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert "!redash_queries/" in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+
+
 def test_who_may_change_the_schema_is_named() -> None:
     """Besides the migration, the worker that drops old partitions and the command line; no one else."""
     given = {n for n, s in SERVICES.items() if "database_url_migrator" in s.get("secrets", ())}
