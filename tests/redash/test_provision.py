@@ -394,6 +394,20 @@ def test_a_page_that_was_edited_and_left_as_it_was_has_not_drifted(world: World)
     assert world.drift() == ["players: a parameter's start was changed"]
 
 
+def test_a_query_that_was_saved_as_it_was_has_not_drifted(world: World) -> None:
+    """Redash's page writes that it adds no limit, which is so anyway; a schedule that it disabled is none."""
+    world.apply()
+    query = world.query("daily_actives")
+    path = f"/api/queries/{query['id']}"
+    world.redash.post(path, {"options": {**query["options"], "apply_auto_limit": False}})
+    assert world.drift() == []
+    assert world.written() == []
+    world.redash.post(path, {"schedule": {**query["schedule"], "disabled": True}})
+    assert world.drift() == ["daily_actives: schedule was changed"]
+    world.apply()
+    assert world.query("daily_actives")["schedule"] == query["schedule"]
+
+
 def test_a_widget_that_was_added_by_hand_is_taken_over_once(world: World) -> None:
     """Exported into the files, it is ours from then on, and is not made again on top of itself."""
     world.apply()
