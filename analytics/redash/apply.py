@@ -51,8 +51,8 @@ def apply(
     plan = planning.plan(spec, found, source_id)
     queries = [change for change in plan.changes if change.kind == "query"]
     pages = [change for change in plan.changes if change.kind == "dashboard"]
-    gone = _gone(plan, found, prune=prune)
-    total, done = len(queries) + len(pages) + len(gone), 0
+    gone = _gone(plan, found) if prune else []
+    total, done = len(queries) + len(pages) + len(plan.left) + len(gone), 0
 
     def begin(name: str) -> None:
         nonlocal done
@@ -69,13 +69,19 @@ def apply(
     failed = of_queries.run([change for change in queries if change.runs], limit_s)
     for change in queries:
         of_queries.finish(change, has_failed=change.key in failed)
+    for left in plan.left:
+        begin(left.name)
+        _archive(redash, left.kind, left.id)
     of_dashboards = DashboardWriter(redash, spec, found, of_queries)
     for change in pages:
         begin(change.name)
         of_dashboards.write(change)
+    if of_queries.has_removed or plan.left:
+        # With a chart or a query Redash removes what shows it, also from pages that lacked nothing.
+        of_dashboards.look_again()
     for kind, id_, name in gone:
         begin(name)
-        redash.delete(f"/api/{'queries' if kind == 'query' else 'dashboards'}/{id_}")
+        _archive(redash, kind, id_)
     tell("", total, total)
     addresses = {
         page.name: f"{redash.url}/dashboards/{of_dashboards.ids[key]}"
@@ -84,12 +90,14 @@ def apply(
     return Applied(total, failed, addresses)
 
 
-def _gone(plan: planning.Plan, found: Found, *, prune: bool) -> list[tuple[Kind, int, str]]:
-    """What is to be archived: kind, number and name; dashboards first: no page is seen in parts."""
+def _archive(redash: Redash, kind: Kind, id_: int) -> None:
+    redash.delete(f"/api/{'queries' if kind == 'query' else 'dashboards'}/{id_}")
+
+
+def _gone(plan: planning.Plan, found: Found) -> list[tuple[Kind, int, str]]:
+    """What no file has any more: kind, number and name; dashboards first: no page is seen in parts."""
     ids: dict[tuple[Kind, str], int] = {
         **{("dashboard", key): one.id for key, one in found.dashboards.items()},
         **{("query", key): one.id for key, one in found.queries.items()},
     }
-    left = [(one.kind, one.id, one.name) for one in plan.left]
-    removed = plan.gone if prune else ()
-    return left + [(one.kind, ids[one.kind, one.key], one.name) for one in removed]
+    return [(one.kind, ids[one.kind, one.key], one.name) for one in plan.gone]

@@ -39,6 +39,14 @@ class DashboardWriter:
             known = self._found.dashboards[wanted.key]
             if self._queries.has_removed:
                 known = state.dashboard(self._redash, wanted.key, known.id)
+        self._write(wanted, known)
+
+    def look_again(self) -> None:
+        """Bring every dashboard to its file once more, as it is by now."""
+        for key, wanted in self._spec.dashboards.items():
+            self._write(wanted, state.dashboard(self._redash, key, self.ids[key]))
+
+    def _write(self, wanted: Dashboard, known: FoundDashboard) -> None:
         for _ in range(_TRIES):
             try:
                 self._bring(wanted, known)

@@ -867,6 +867,26 @@ def _is_once(world: World) -> None:
     assert len(world.redash.get("/api/data_sources")) == 1
 
 
+def test_a_page_that_shows_what_was_made_twice_is_whole_after_the_next(world: World) -> None:
+    """Redash removes the widget of a chart with it, also from a page that had nothing to be done with."""
+    world.apply()
+    redash, query, page = world.redash, world.query("daily_actives"), world.page()
+    chart = query["visualizations"][1]
+    body = {key: chart[key] for key in ("name", "type", "description", "options")}
+    twin = redash.post("/api/visualizations", {**body, "query_id": query["id"]})
+    (shown,) = [
+        one for one in page["widgets"] if one.get("visualization", {}).get("id") == chart["id"]
+    ]
+    redash.delete(f"/api/widgets/{shown['id']}")
+    redash.post(
+        "/api/widgets",
+        {"dashboard_id": page["id"], "visualization_id": twin["id"], "text": "", "width": 1,
+         "options": shown["options"]},
+    )  # fmt: skip
+    world.apply()
+    _is_once(world)
+
+
 def test_what_two_applies_both_made_is_there_once_after_the_next(world: World) -> None:
     """A widget, a chart and an alert that are there twice, and a query and a page that were begun twice."""
     world.apply()
