@@ -296,7 +296,7 @@ def write(query: Query, before: str | None = None) -> str:
         "options": query.options,
     }
     header = marked.written({key: value for key, value in said.items() if value})
-    lines = [f"-- {line}".rstrip() for line in header.removesuffix("\n").split("\n")]
+    lines = [f"-- {line}" if line else "--" for line in header.removesuffix("\n").split("\n")]
     if query.sql.startswith("--"):
         lines.append("")  # else it would be taken for the header's
     return "\n".join([*lines, query.sql, ""])

@@ -338,6 +338,14 @@ def test_any_dashboard_comes_back_as_it_went(
         assert dashboard_file.read("some", dashboard_file.write(page), "some.yaml") == page
 
 
+def test_a_name_of_blanks_comes_back_as_it_went() -> None:
+    """What looks like nothing, such as a space that does not break, is something all the same."""
+    query = query_file.read("last_days", LIST, "last_days.sql")
+    blank = msgspec.structs.replace(query, name="\xa0", description="a\u3000")
+    again = query_file.read("last_days", query_file.write(blank), "last_days.sql")
+    assert again.name == "\xa0"
+
+
 @pytest.mark.parametrize(
     "words",
     ["30s", "5m", "36h", "1d at 06:30", "7d on Monday at 23:59", "1h until 2027-01-31"],
