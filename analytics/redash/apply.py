@@ -72,13 +72,16 @@ def apply(
     for left in plan.left:
         begin(left.name)
         _archive(redash, left.kind, left.id)
-    of_dashboards = DashboardWriter(redash, spec, found, of_queries)
+    # With a chart or a query Redash removes what shows it, also from pages that lacked nothing.
+    is_stale = of_queries.has_removed or bool(plan.left)
+    of_dashboards = DashboardWriter(redash, spec, found, of_queries, is_stale=is_stale)
     for change in pages:
         begin(change.name)
-        of_dashboards.write(change)
-    if of_queries.has_removed or plan.left:
-        # With a chart or a query Redash removes what shows it, also from pages that lacked nothing.
-        of_dashboards.look_again()
+        of_dashboards.write(change.key)
+    written = {change.key for change in pages}
+    for key in spec.dashboards:
+        if is_stale and key not in written:
+            of_dashboards.write(key)
     for kind, id_, name in gone:
         begin(name)
         _archive(redash, kind, id_)

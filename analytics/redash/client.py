@@ -26,9 +26,8 @@ _TRIES: Final = 5
 _PAGE: Final = 250
 # Of what is told of an error.
 _LONGEST: Final = 300
-# What was tried; what came before had other dashboards.
+# What came before had other dashboards.
 OLDEST: Final = (10, 0)
-TRIED: Final = ((25, 8), (26, 9))
 
 
 class RedashError(Exception):

@@ -13,7 +13,7 @@ from analytics.redash import plan as planning
 from analytics.redash.client import Conflict, Redash, RedashError
 from analytics.redash.found import UNBORN, Found, FoundDashboard
 from analytics.redash.model import Dashboard, Spec, Widget
-from analytics.redash.plan import Act, Change
+from analytics.redash.plan import Act
 from analytics.redash.query_writer import QueryWriter
 
 # How often a dashboard that somebody else is at work on is tried.
@@ -23,30 +23,23 @@ _TRIES: Final = 5
 class DashboardWriter:
     """Writes dashboards, once the queries that they show are written."""
 
-    def __init__(self, redash: Redash, spec: Spec, found: Found, queries: QueryWriter) -> None:
+    def __init__(
+        self, redash: Redash, spec: Spec, found: Found, queries: QueryWriter, *, is_stale: bool
+    ) -> None:
         self._redash, self._spec, self._found = redash, spec, found
         self._queries = queries
+        # Whether the dashboards may have lost widgets since they were found.
+        self._is_stale = is_stale
         # Redash's numbers by key.
         self.ids = {key: one.id for key, one in found.dashboards.items()}
 
-    def write(self, change: Change) -> None:
+    def write(self, key: str) -> None:
         """One dashboard with its widgets. RedashError where somebody is at work on it all the time."""
-        wanted = self._spec.dashboards[change.key]
-        if change.act == "create":
-            self.ids[wanted.key] = self._made(wanted.key)
-            known = state.dashboard(self._redash, wanted.key, self.ids[wanted.key])
-        else:
-            known = self._found.dashboards[wanted.key]
-            if self._queries.has_removed:
-                known = state.dashboard(self._redash, wanted.key, known.id)
-        self._write(wanted, known)
-
-    def look_again(self) -> None:
-        """Bring every dashboard to its file once more, as it is by now."""
-        for key, wanted in self._spec.dashboards.items():
-            self._write(wanted, state.dashboard(self._redash, key, self.ids[key]))
-
-    def _write(self, wanted: Dashboard, known: FoundDashboard) -> None:
+        wanted, known = self._spec.dashboards[key], self._found.dashboards.get(key)
+        if known is None:
+            self.ids[key] = self._made(key)
+        if known is None or self._is_stale:
+            known = state.dashboard(self._redash, key, self.ids[key])
         for _ in range(_TRIES):
             try:
                 self._bring(wanted, known)

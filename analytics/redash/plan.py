@@ -73,7 +73,7 @@ class Plan:
     """All changes, in the order in which they can be made."""
 
     changes: tuple[Change, ...]
-    # Ours in Redash, and in no file any more: ``removed`` says whether they are to go.
+    # Ours in Redash, and in no file any more: whoever applies says whether they are to go.
     gone: tuple[Change, ...]
     # Begun twice, by two applies at once.
     left: tuple[Left, ...] = ()

@@ -43,7 +43,7 @@ class QueryWriter:
             for key, one in found.queries.items()
             for name, id_ in one.visualization_ids.items()
         }
-        # Whether a visualization was removed: Redash removed the widgets that showed it, on whatever page.
+        # Whether a visualization was removed.
         self.has_removed = False
 
     @property

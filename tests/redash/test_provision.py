@@ -887,6 +887,26 @@ def test_a_page_that_shows_what_was_made_twice_is_whole_after_the_next(world: Wo
     _is_once(world)
 
 
+def test_a_widget_that_goes_with_a_query_begun_twice_is_not_removed_again(world: World) -> None:
+    """Redash removes the widgets of a query that is archived, and answers 500 when they are removed again."""
+    world.apply()
+    redash, query, page = world.redash, world.query("daily_actives"), world.page()
+    begun = redash.post(
+        "/api/queries",
+        {"name": query["name"], "query": query["query"], "data_source_id": query["data_source_id"],
+         "options": {"parameters": [], "infamous": {"key": "daily_actives"}}},
+    )  # fmt: skip
+    place = {"col": 0, "row": 30, "sizeX": 3, "sizeY": 3}
+    redash.post(
+        "/api/widgets",
+        {"dashboard_id": page["id"], "visualization_id": begun["visualizations"][0]["id"],
+         "text": "", "width": 1,
+         "options": {"position": place, "infamous": {"key": "daily_actives/Gone"}}},
+    )  # fmt: skip
+    world.apply()
+    _is_once(world)
+
+
 def test_what_two_applies_both_made_is_there_once_after_the_next(world: World) -> None:
     """A widget, a chart and an alert that are there twice, and a query and a page that were begun twice."""
     world.apply()
