@@ -76,11 +76,11 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 
 lock: $(VENV)/.dev  ## resolve the requirements again; LOCKED= keeps the versions where they still fit
 	$(LOCK) $(LOCKED) --extra analytics --extra embedded --output-file requirements.txt
-	$(LOCK) $(LOCKED) --extra analytics --extra embedded --group dev --constraint requirements.txt \
-	        --output-file requirements-dev.txt
 	$(LOCK) $(LOCKED) --constraint requirements.txt --output-file requirements-service.txt
 	$(LOCK) $(LOCKED) --extra analytics --extra notebooks --constraint requirements.txt \
 	        --output-file requirements-jupyter.txt
+	$(LOCK) $(LOCKED) --extra analytics --extra embedded --extra notebooks --group dev --constraint requirements.txt \
+	        --constraint requirements-jupyter.txt --output-file requirements-dev.txt
 
 clean:  ## remove the environment and caches; the data folder .infamous/ stays
 	rm -rf $(VENV) bench/.venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

@@ -59,7 +59,7 @@ def draw(results: Sequence[Result], machine: Mapping[str, Any], folder: Path) ->
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt  # noqa: PLC0415
-    import seaborn as sns  # type: ignore[import-untyped]  # noqa: PLC0415
+    import seaborn as sns  # noqa: PLC0415
 
     sns.set_theme(style="whitegrid", font="DejaVu Sans")
     figure, axes = plt.subplots(figsize=(9, 1.5 + 0.5 * len(shown)))

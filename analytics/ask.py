@@ -1,0 +1,42 @@
+"""Ask: a question of the dashboards, by its name, and values flow in; its answer flows out as a frame.
+
+A number that stands on a dashboard and in a notebook is the answer to one question in one file, so that the
+two cannot differ.
+"""
+
+from __future__ import annotations
+
+import functools
+from datetime import date
+
+import pandas as pd
+from sqlalchemy import Engine
+
+from analytics.data import verbatim
+from analytics.period import Period
+from analytics.redash import folder, query_file
+from analytics.redash.model import Query
+from analytics.redash.render import rendered
+
+
+def ask(engine: Engine, key: str, period: Period | None = None, **values: str) -> pd.DataFrame:
+    """What ``redash_queries/KEY.sql`` answers, with the columns that the file's header promises.
+
+    ``period`` goes into its parameters ``days`` and ``until``, where it has them; ``values`` into others, as
+    the file lists them. KeyError for a parameter that it does not have.
+    """
+    query = _question(key)
+    if period is not None:
+        known = {"days": str(period.days), "until": _day(period.last)}
+        values = {name: value for name, value in known.items() if name in query.defaults} | values
+    return verbatim(engine, rendered(query, **values))
+
+
+@functools.cache
+def _question(key: str) -> Query:
+    path = folder.OURS / f"{key}.sql"
+    return query_file.read(key, path.read_text(encoding="utf-8"), str(path))
+
+
+def _day(day: date) -> str:
+    return day.isoformat()

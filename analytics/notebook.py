@@ -1,0 +1,81 @@
+"""Notebook: what the first cell of each does, and how a cell shows what it found.
+
+A report runs the notebooks on days of its choosing: it says so in DAYS and UNTIL.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import Markdown, display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sqlalchemy import Engine
+
+from analytics import data, period
+from analytics.period import DAYS, UNTIL, Period
+from analytics.plots import style
+
+# What is shown goes by these types: a plot with its title as text, and a sentence.
+SVG: Final = "image/svg+xml"
+TEXT: Final = "text/plain"
+MARKDOWN: Final = "text/markdown"
+_KNOWN: Final = "select min(day) as first from daily_cohorts"
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """What a notebook asks: a database, and the days that it is about."""
+
+    engine: Engine
+    period: Period
+
+
+def start(days: int = 30) -> Notebook:
+    """Connect, choose so many days up to yesterday, and draw in our style.
+
+    Where a report runs the notebook, the days are those of the report. Raises SettingsError without a
+    database.
+    """
+    style.use()
+    engine = data.connect()
+    return Notebook(engine, _chosen(engine, days))
+
+
+def known_period(engine: Engine, days: int) -> Period:
+    """So many days up to yesterday, or to today where there is nothing before."""
+    first = data.query(engine, _KNOWN)["first"].iloc[0]
+    return period.latest(days, None if pd.isna(first) else first.date(), datetime.now(UTC).date())
+
+
+def _chosen(engine: Engine, days: int) -> Period:
+    until = os.environ.get(UNTIL)
+    days = int(os.environ.get(DAYS, days))
+    return period.ending(date.fromisoformat(until), days) if until else known_period(engine, days)
+
+
+def show(drawn: Axes | Figure) -> None:
+    """Show a plot, sharp at every size, with its title for those who cannot see it; and be done with it."""
+    figure = drawn if isinstance(drawn, Figure) else drawn.get_figure(root=True)
+    if figure is None:
+        raise ValueError("These axes are on no figure.")
+    picture = io.StringIO()
+    # Without the date, the same plot is the same file.
+    figure.savefig(picture, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    _display({SVG: picture.getvalue(), TEXT: style.title_of(figure)}, raw=True)
+
+
+def say(sentence: str) -> None:
+    """Show a sentence, in Markdown."""
+    _display(Markdown(sentence))
+
+
+def _display(what: Any, **how: Any) -> None:
+    display(what, **how)

@@ -1,0 +1,134 @@
+"""Style: how every plot looks. A theme, colours that mean the same everywhere, and a heading.
+
+The colours are Okabe and Ito's, told apart by people who are colour-blind, and on paper by how dark they are:
+what is of heroes is blue, of villains vermilion, wherever it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from analytics.frames import HERO, NEUTRAL, VILLAIN
+
+BLUE: Final = "#0072b2"
+VERMILION: Final = "#d55e00"
+GREEN: Final = "#009e73"
+AMBER: Final = "#e69f00"
+PURPLE: Final = "#a6618b"
+SKY: Final = "#56b4e9"
+GREY: Final = "#8a8a8a"
+PALE: Final = "#d0d0d0"
+INK: Final = "#262626"
+SOFT: Final = "#5f5f5f"
+
+# One thing of many; another beside it that is not about sides.
+MAIN: Final = BLUE
+OTHER: Final = AMBER
+OF_SIDE: Final[Mapping[str, str]] = {HERO: BLUE, NEUTRAL: GREY, VILLAIN: VERMILION}
+OF_RANK: Final[Mapping[str, str]] = {
+    "Infamous": "#8c2d04",
+    "Outlaw": VERMILION,
+    "Thug": "#f5a26b",
+    "Neutral": "#b5b5b5",
+    "Guardian": "#8cc3e3",
+    "Champion": BLUE,
+    "Hero": "#083d63",
+}
+OF_ACTION: Final[Mapping[str, str]] = {
+    "kill_enemy": BLUE,
+    "kill_civilian": VERMILION,
+    "moral_choice": PURPLE,
+    "recharge": AMBER,
+    "mission_complete": GREEN,
+    "ability_upgrade": SKY,
+}
+# From none to much, and from evil over neither to good.
+AMOUNT: Final = LinearSegmentedColormap.from_list("amount", ["#f7fbff", "#9ecae1", BLUE, "#083d63"])
+KARMA: Final = LinearSegmentedColormap.from_list(
+    "karma", ["#8c2d04", VERMILION, "#f7f7f7", BLUE, "#083d63"]
+)
+
+_THEME: Final[dict[str, Any]] = {
+    "axes.edgecolor": "#b0b0b0",
+    "axes.labelcolor": SOFT,
+    "axes.titlelocation": "left",
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100,
+    "figure.facecolor": "white",
+    "figure.figsize": (9.0, 4.6),
+    "font.sans-serif": ["DejaVu Sans"],
+    "grid.color": "#e6e6e6",
+    "legend.frameon": False,
+    "lines.linewidth": 2.2,
+    "svg.fonttype": "path",
+    # The same plot is the same file.
+    "svg.hashsalt": "infamous",
+    "text.color": INK,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+}
+
+
+def use() -> None:
+    """Draw everything from here on in this style: large enough to be read from the back of a room."""
+    sns.set_theme(style="whitegrid", context="notebook", font_scale=1.05, rc=_THEME)
+
+
+def canvas(height: float = 4.6, width: float = 9.0) -> Axes:
+    """An empty plot of this size in inches."""
+    return plt.subplots(figsize=(width, height))[1]
+
+
+def headed(axes: Axes, title: str, subtitle: str = "") -> Axes:
+    """Say above a plot what was found, and below that, smaller, what is drawn and in what unit."""
+    axes.set_title(
+        subtitle, loc="left", fontsize="medium", color=SOFT, pad=10, wrap=True, fontweight="normal"
+    )
+    figure = axes.get_figure(root=True)
+    if figure is not None:
+        figure.suptitle(
+            title, x=0.01, ha="left", fontsize="x-large", fontweight="bold", color=INK, wrap=True
+        )
+    sns.despine(ax=axes, left=True)
+    return axes
+
+
+def title_of(figure: Figure) -> str:
+    """What a figure's heading says."""
+    return figure.get_suptitle()
+
+
+def nothing(axes: Axes, title: str, why: str) -> Axes:
+    """A plot of nothing: it says so, and what there would have to be."""
+    axes.set_axis_off()
+    axes.text(
+        0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=SOFT, wrap=True
+    )
+    headed(axes, title)
+    return axes
+
+
+def percent_axis(axis: Any, digits: int = 0) -> None:
+    """Label an axis of shares, 0 to 1, in percent."""
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.{digits}f}%"))
+
+
+def thousands_axis(axis: Any) -> None:
+    """Label an axis of counts: 12,000."""
+    axis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+
+
+def named_line(axes: Axes, x: float, y: float, name: str, color: str) -> None:
+    """The name of a line at its end, in its colour: nobody looks for it in a legend."""
+    axes.annotate(
+        name, (x, y), xytext=(6, 0), textcoords="offset points", color=color, va="center",
+        fontweight="bold", annotation_clip=False,
+    )  # fmt: skip
