@@ -1,4 +1,4 @@
-"""Players: who comes, who comes back, and how long they stay. A database flows in, frames and findings out."""
+"""Players: who comes, comes back and stays: a database flows in, frames and findings flow out."""
 
 from __future__ import annotations
 
