@@ -45,8 +45,8 @@ WORKDIR /app
 
 FROM base AS jupyter
 COPY --from=jupyter-packages /opt/venv /opt/venv
-# A volume that is mounted on work/ is the user's from its first use.
-RUN install -d -o infamous -g infamous /home/infamous/work \
+# A volume that is mounted there is the user's from its first use.
+RUN install -d -o infamous -g infamous /home/infamous/work /home/infamous/reports /reports \
     && ln -s /app/analytics/notebooks /home/infamous/notebooks \
     && install -d /opt/venv/etc/jupyter /opt/venv/share/jupyter/lab/settings \
     && ln -s /app/docker/jupyter/jupyter_server_config.py /opt/venv/etc/jupyter/ \

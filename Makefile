@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 ARGS ?=
 LOCKED ?= --upgrade
 
-.PHONY: help setup up prove bench secrets test test-compose test-rebuild lint format lock clean
+.PHONY: help setup up lab report prove bench secrets test test-notebooks test-compose test-rebuild lint format lock clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 was not found: install it, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -30,10 +30,21 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
+$(VENV)/.notebooks: requirements-jupyter.txt $(VENV)/.runtime
+	@echo "Installing JupyterLab into $(VENV)/ ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-jupyter.txt
+	@touch $@
+
 setup: $(VENV)/.runtime  ## the environment, in .venv/
 
 up: setup  ## the whole pipeline on this machine, on servers of its own where none are named
 	@exec $(BIN)/infamous up $(ARGS)
+
+lab: $(VENV)/.notebooks  ## the notebooks in JupyterLab, connected to the data of `make up`
+	@exec $(BIN)/infamous lab $(ARGS)
+
+report: $(VENV)/.notebooks  ## what the notebooks find in the last days, as one page; ARGS="--since 30d --open"
+	@exec $(BIN)/infamous report $(ARGS)
 
 prove: setup  ## ill-treat a pipeline of its own for a minute and account for every event
 	@exec $(BIN)/infamous prove $(ARGS)
@@ -53,6 +64,9 @@ secrets:  ## passwords for `docker compose up`, made once, in secrets/
 
 test: $(VENV)/.dev  ## all tests, against real servers that they start themselves
 	$(BIN)/python -m pytest $(ARGS)
+
+test-notebooks: $(VENV)/.dev  ## every notebook and the report, on a planted history, on little and on nothing
+	$(BIN)/python -m pytest -n 2 --timeout 600 tests/notebooks $(ARGS)
 
 test-compose: $(VENV)/.dev  ## the whole system in containers, where a Docker engine answers
 	$(BIN)/python -m pytest -n 0 --timeout 1800 tests/compose $(ARGS)

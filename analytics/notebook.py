@@ -36,6 +36,10 @@ class Notebook:
     engine: Engine
     period: Period
 
+    def _repr_markdown_(self) -> str:
+        """What a cell that ends in it shows."""
+        return f"About **{self.period}**, UTC days."
+
 
 def start(days: int = 30) -> Notebook:
     """Connect, choose so many days up to yesterday, and draw in our style.

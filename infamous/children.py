@@ -57,6 +57,16 @@ class Child:
                 new_session=True,
             )
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process; None when it was not started, or ended on purpose."""
+        return None if self.process is None else self.process.pid
+
     def look_after(self) -> bool:
         """Start it again if it died; says whether it had to. Raises ChildFailed when that is no use."""
         if self.process is None:  # not started yet, or ended on purpose
@@ -76,7 +86,7 @@ class Child:
 
     def terminate(self) -> None:
         """Ask it to finish what is in hand and end."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and self.is_alive:
             self.process.terminate()
 
     def end(self, at_most_s: float) -> None:

@@ -21,6 +21,7 @@ from infamous.commands import (
     archive,
     forget,
     imports,
+    lab,
     look,
     proof,
     quarantine,
@@ -32,6 +33,7 @@ from infamous.commands import (
 )
 from infamous.embedded import servers
 from infamous.house import end
+from infamous.lab import LabError
 from infamous.prove import run as proofs
 from infamous.shadow import ShadowError
 from jobs import backpressure, mapping, records, refusals, remedy
@@ -58,7 +60,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Infamous Game Analytics: game events from a Redis stream into Postgres.",
 )
-for group in (run, look, again, imports):
+for group in (run, look, lab, again, imports):
     app.add_typer(group.app)
 app.add_typer(
     quarantine.app, name="quarantine", help="What was refused: look at it, fix it, release it."
@@ -106,6 +108,7 @@ def main() -> None:
         records.Unreadable,
         importing.BeingImported,
         RedashError,
+        LabError,
     ) as error:
         end(str(error))
     except ProgrammingError as error:

@@ -279,8 +279,7 @@ class Run:
             child.look_after()
 
     def _alive(self) -> tuple[int, int]:
-        living = [c for c in self.consumers if c.process is not None and c.process.poll() is None]
-        return len(living), len(self.consumers)
+        return sum(consumer.is_alive for consumer in self.consumers), len(self.consumers)
 
     def _connect(self) -> tuple[str, ...]:
         lines = {"SQL": self.servers.psql, "Stream": self.servers.redis_cli}

@@ -8,14 +8,14 @@ from matplotlib import dates
 from matplotlib.axes import Axes
 
 from analytics import words
-from analytics.frames import HERO, VILLAIN
-from analytics.players import AWAY_DAYS, median_days, retention
+from analytics.players import AWAY_DAYS, Stay, retention
 from analytics.plots import style
 
 # More cohorts than this, or smaller ones, are put together by week: a row of two players says nothing.
 _MOST_COHORTS = 31
 _FEWEST_PLAYERS = 20
 _SHOWN_SHARES = 31
+_GROUPS = (style.INK, style.GREEN, style.PURPLE)
 
 
 def daily_actives(actives: pd.DataFrame) -> Axes:
@@ -126,15 +126,12 @@ def return_curve(curve: pd.DataFrame) -> Axes:
     )
 
 
-def survival(curves: dict[str, pd.DataFrame]) -> Axes:
+def survival(curves: dict[str, pd.DataFrame], found: Stay) -> Axes:
     """Share of players still there by days since the first, by name of the group; each of
     :func:`analytics.players.survival`. ``hero`` and ``villain`` have the colours of their sides.
     """
     axes = style.canvas()
     drawn = {name: curve for name, curve in curves.items() if not curve.empty}
-    subtitle = (
-        f"Kaplan and Meier's estimate; left: {AWAY_DAYS} days without a sign; band: 95% interval"
-    )
     if not drawn:
         return style.nothing(
             axes,
@@ -142,34 +139,18 @@ def survival(curves: dict[str, pd.DataFrame]) -> Axes:
             f"It takes {AWAY_DAYS} days without a sign to have left.",
         )
     for place, (name, curve) in enumerate(drawn.items()):
-        color = style.OF_SIDE.get(name, (style.INK, style.GREEN, style.PURPLE)[place % 3])
-        days = pd.concat([pd.Series([0]), curve["days"] + 1], ignore_index=True)
-        share = pd.concat([pd.Series([1.0]), curve["share"]], ignore_index=True)
-        low = pd.concat([pd.Series([1.0]), curve["low"]], ignore_index=True)
-        high = pd.concat([pd.Series([1.0]), curve["high"]], ignore_index=True)
+        color = style.OF_SIDE.get(name, _GROUPS[place % len(_GROUPS)])
+        # Whoever leaves on a day is gone after it.
+        days = [0, *(curve["days"] + 1)]
+        low, high = [1.0, *curve["low"]], [1.0, *curve["high"]]
         axes.fill_between(days, low, high, step="post", color=color, alpha=0.15, lw=0)
-        axes.step(days, share, where="post", color=color)
-        style.named_line(axes, float(days.iloc[-1]), float(share.iloc[-1]), name, color)
+        axes.step(days, [1.0, *curve["share"]], where="post", color=color, label=name)
     axes.set(xlabel="days since the first", ylabel="still playing", ylim=(0, 1.02), xlim=(0, None))
-    axes.margins(x=0.08)
     style.percent_axis(axes.yaxis)
-    axes.axhline(0.5, color=style.PALE, lw=1, zorder=0)
-    return style.headed(axes, survival_finding(drawn), subtitle)
-
-
-def survival_finding(curves: dict[str, pd.DataFrame]) -> str:
-    """What the curves say, in a sentence."""
-    first = next(iter(curves))
-    half = median_days(curves[first])
-    told = (
-        f"Half of {'all' if first not in style.OF_SIDE else first + 's'} have left after"
-        f" {words.counted(half + 1, 'day')}"
-        if half is not None
-        else "Fewer than half have left"
+    axes.axhline(0.5, color=style.PALE, lw=1.2, zorder=0)
+    axes.legend(loc="upper right")
+    return style.headed(
+        axes,
+        found.finding,
+        f"Kaplan and Meier's estimate; left: {AWAY_DAYS} days without a sign; band: 95% interval",
     )
-    if HERO in curves and VILLAIN in curves:
-        hero, villain = median_days(curves[HERO]), median_days(curves[VILLAIN])
-        if hero is not None and villain is not None and hero != villain:
-            stay, go = ("Heroes", "villains") if hero > villain else ("Villains", "heroes")
-            told += f"; {stay.lower()} stay longer than {go}"
-    return told

@@ -14,6 +14,7 @@ c.ServerApp.ip = "0.0.0.0"  # noqa: S104  # of the container
 c.ServerApp.open_browser = False
 c.ServerApp.root_dir = "/home/infamous"
 c.ServerApp.terminals_enabled = False
+c.LabApp.default_url = "/lab/tree/notebooks/01_tour.ipynb"
 # Nobody is called, and nothing is installed from here.
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 c.LabApp.news_url = None

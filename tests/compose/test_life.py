@@ -13,7 +13,7 @@ from tests.compose.stack import Stack, docker, inspect, until
 RATE = "300"
 SERVICES = {
     *("redis", "postgres", "redis-jobs"),
-    *("producer", "consumer", "worker", "scheduler", "jupyter"),
+    *("producer", "consumer", "worker", "scheduler", "jupyter", "reporter"),
 }
 
 

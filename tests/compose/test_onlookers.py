@@ -88,7 +88,7 @@ def redash(stack: Stack, path: str, body: dict[str, Any] | None = None) -> Any:
             "Content-Type": "application/json",
         },
     )
-    with urlopen(request, timeout=60) as reply:  # noqa: S310
+    with urlopen(request, timeout=60) as reply:
         return json.load(reply)
 
 

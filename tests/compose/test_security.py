@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -11,7 +10,7 @@ import pytest
 
 from tests.compose.stack import Stack, docker, inspect, is_listening, until
 
-OURS = {"producer", "consumer", "worker", "scheduler", "jupyter"}
+OURS = {"producer", "consumer", "worker", "scheduler", "jupyter", "reporter"}
 # Runs statements, each on its own, with the URL of a secret; says what became of each.
 TRY_SQL = """
 import json, sys
@@ -163,6 +162,7 @@ def test_each_part_has_the_secrets_it_needs(stack: Stack) -> None:
         },
         "scheduler": {"rq_redis_url"},
         "jupyter": {"jupyter_token", "database_url_bi"},
+        "reporter": {"database_url_bi", "rq_redis_url"},
         "redis": {"redis_url_producer", "redis_url_consumer", "redis_url_operator"},
         "postgres": {"postgres_password"},
     }
@@ -292,6 +292,7 @@ def test_networks_keep_the_parts_apart(stack: Stack) -> None:
     )
     never = {
         "jupyter": [("redis", 6379), ("redis-jobs", 6379)],
+        "reporter": [("redis", 6379), ("1.1.1.1", 53)],
         "producer": [("postgres", 5432), ("redis-jobs", 6379), ("1.1.1.1", 53)],
         "consumer": [("redis-jobs", 6379), ("1.1.1.1", 53)],
         "scheduler": [("postgres", 5432), ("redis", 6379), ("1.1.1.1", 53)],
@@ -325,7 +326,7 @@ def test_jupyter_wants_its_token(stack: Stack) -> None:
 
     def get(query: str = "") -> int | list[str]:
         try:
-            with urlopen(url + query, timeout=20) as reply:  # noqa: S310  # http, as above
+            with urlopen(url + query, timeout=20) as reply:  # http, as above
                 return [item["name"] for item in json.load(reply)["content"]]
         except HTTPError as error:
             return error.code
@@ -345,9 +346,20 @@ def test_a_notebook_runs_in_the_container(stack: Stack) -> None:
         *("exec", "-T", "jupyter", "jupyter", "nbconvert", "--execute", "--to", "html"),
         *("--no-input", "--stdout", "notebooks/01_tour.ipynb"),
     )
-    # The page's own style sheet holds pictures too.
-    assert len(re.findall(r'<img\b[^>]*\bsrc="data:image/png', done.stdout)) == 2
+    assert done.stdout.count("jp-RenderedSVG") >= 2
     assert "Traceback" not in done.stdout
+
+
+def test_the_report_of_the_night_is_made_and_shown(stack: Stack) -> None:
+    """The reporter makes it, as who can read and nothing else; Jupyter shows it, and cannot change it."""
+    code = "from jobs import tasks; print(tasks.make_report(7))"
+    stack.run("exec", "-T", "reporter", "python", "-c", code)
+    kept = stack.run("exec", "-T", "jupyter", "ls", "reports").stdout.split()
+    assert "latest.html" in kept
+    page = stack.run("exec", "-T", "jupyter", "cat", "reports/latest.html").stdout
+    assert page.count("data:image/svg+xml;base64,") > 10
+    touched = stack.run("exec", "-T", "jupyter", "touch", "reports/latest.html", check=False)
+    assert touched.returncode != 0
 
 
 def test_a_refused_row_is_not_logged(stack: Stack) -> None:

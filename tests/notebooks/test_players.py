@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 
+import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
@@ -62,3 +63,30 @@ def test_who_came_too_late_to_be_missed_is_not_counted(engine: Engine) -> None:
     last = planted.START_MS + (planted.DAYS - players.AWAY_DAYS) * DAY_MS
     could = {p.name for p in planted.players() if p.seq and p.day0_ms < last}
     assert set(players.lifetimes(engine, planted.ALL)["player"]) == could
+
+
+def _stays_of(side: str, days: list[int]) -> pd.DataFrame:
+    """Players of a side who left after so many days."""
+    return pd.DataFrame({"side": side, "days": days, "has_left": True})
+
+
+@pytest.mark.parametrize(("longer", "shorter"), [("hero", "villain"), ("villain", "hero")])
+def test_a_side_that_stays_longer_is_named(longer: str, shorter: str) -> None:
+    """It is named when that is more than chance, and is the right one of the two."""
+    both = [_stays_of(longer, list(range(20, 60))), _stays_of(shorter, list(range(40)))]
+    found = players.stay(pd.concat(both))
+    assert found.longer == {"hero": "heroes", "villain": "villains"}[longer]
+    assert found.finding == f"Half have left after 30 days; {found.longer} stay longer"
+
+
+def test_a_difference_that_may_be_chance_is_not_told() -> None:
+    """Two sides that leave alike are not told apart, whatever their medians."""
+    both = [_stays_of("hero", [3, 9, 14, 30]), _stays_of("villain", [2, 8, 15, 31])]
+    assert players.stay(pd.concat(both)).longer is None
+
+
+def test_nobody_gone_is_no_curve() -> None:
+    """Where nobody has left there is no curve, and the finding says so."""
+    here = pd.DataFrame({"side": ["hero"], "days": [5], "has_left": [False]})
+    assert players.survival(here).empty
+    assert players.stay(here).finding == "Fewer than half have left so far"

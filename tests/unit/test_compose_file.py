@@ -121,6 +121,27 @@ def test_the_archive_is_kept_in_a_volume() -> None:
     assert "install -d -o infamous -g infamous /archive" in made
 
 
+def test_reports_are_made_by_one_and_shown_by_another() -> None:
+    """What runs notebooks at night reads the database and its own queue, and what shows them cannot write."""
+    mounted = {
+        name: [volume for volume in service.get("volumes", ()) if volume.startswith("reports:")]
+        for name, service in SERVICES.items()
+    }
+    assert {name: volumes for name, volumes in mounted.items() if volumes} == {
+        "reporter": ["reports:/reports"],
+        "jupyter": ["reports:/home/infamous/reports:ro"],
+    }
+    reporter = SERVICES["reporter"]
+    assert reporter["environment"]["REPORT_DIR"] == "/reports"
+    assert set(reporter["secrets"]) == {"database_url_bi", "rq_redis_url"}
+    assert reporter["image"] == SERVICES["jupyter"]["image"]
+    made = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert (
+        "install -d -o infamous -g infamous /home/infamous/work /home/infamous/reports /reports"
+        in made
+    )
+
+
 def test_no_password_stands_in_the_file() -> None:
     """Values come from secrets; a setting that holds one names a file."""
     for name, service in SERVICES.items():
