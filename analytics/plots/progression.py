@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.ticker import MaxNLocator
 
 from analytics import words
@@ -45,18 +46,20 @@ def funnel(funnel: pd.DataFrame) -> Axes:
     shown = funnel.head(_MOST)
     (axes,) = _panels(shown, 1)
     places = np.arange(len(shown))
-    axes.barh(places, shown["players_started"], color=style.SKY, height=0.8, label="began it")
+    begun = axes.barh(
+        places, shown["players_started"], color=style.SKY, height=0.8, label="began it"
+    )
     axes.barh(
         places, shown["players_completed"], color=style.MAIN, height=0.8, label="completed it"
     )
-    for place, (begun, pct) in enumerate(
-        zip(shown["players_started"], shown["started_pct"], strict=True)
-    ):
-        _named(axes, begun, place, f"{words.whole(begun)}  ({words.percent(pct / 100)})")
+    _labelled(axes, begun, [
+        f"{words.whole(started)}  ({words.percent(pct / 100)})"
+        for started, pct in zip(shown["players_started"], shown["started_pct"], strict=True)
+    ])  # fmt: skip
     axes.set(xlabel="newcomers")
     axes.margins(x=0.14)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="lower right")
+    axes.figure.legend(loc="outside lower center", ncols=2)
     return _headed(
         [axes],
         funnel_finding(funnel),
@@ -222,18 +225,14 @@ def _bars(
 ) -> None:
     """A bar a mission, and what is said beside it."""
     colors = [style.OTHER if is_marked else style.GREY for is_marked in marked]
-    axes.barh(np.arange(len(values)), values.astype("float64"), color=colors, height=0.8)
+    bars = axes.barh(np.arange(len(values)), values.astype("float64"), color=colors, height=0.8)
     axes.set_xlim(0, 1.25 * values.max() if values.max() > 0 else 1)
-    for place, (value, label) in enumerate(zip(values, labels, strict=False)):
-        if not words.is_missing(value):
-            _named(axes, value, place, label)
+    if labels:
+        _labelled(axes, bars, labels)
 
 
-def _named(axes: Axes, x: float, place: int, text: str) -> None:
-    axes.annotate(
-        text, (x, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9,
-        color=style.SOFT,
-    )  # fmt: skip
+def _labelled(axes: Axes, bars: BarContainer, labels: Sequence[str]) -> None:
+    axes.bar_label(bars, labels, padding=4, fontsize=9, color=style.SOFT)
 
 
 def _headed(panels: Sequence[Axes], title: str, subtitle: str, names: Sequence[str] = ()) -> Axes:
