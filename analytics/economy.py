@@ -157,10 +157,10 @@ def flow_finding(flows: pd.DataFrame) -> str:
     told = []
     if not earned.empty:
         top = earned.iloc[0]
-        told.append(f"{top['name'].capitalize()} give {words.percent(top['share'])} of the XP")
+        told.append(f"{str(top['name']).capitalize()} give {words.percent(top['share'])} of the XP")
     if not spent.empty:
         top = spent.iloc[0]
-        told.append(f"{top['name']} takes the most, {words.percent(top['share'])}")
+        told.append(f"{words.short(top['name'])} takes the most, {words.percent(top['share'])}")
     return "; ".join(told) if told else "No XP was earned or spent"
 
 
@@ -174,7 +174,7 @@ def balance_finding(balances: pd.DataFrame, price: float | None) -> str:
     when = (
         f"after {top['missions']} missions" if top["missions"] != "none" else "before any mission"
     )
-    told = f"Most XP is in hand {when}: a median of {words.whole(top['xp_p50'])}"
+    told = f"Players hold the most XP {when}: a median of {words.whole(top['xp_p50'])}"
     if price is None or not price > 0:
         return told
     return f"{told}, {words.number(top['xp_p50'] / price)} times the price of an upgrade"
@@ -190,11 +190,12 @@ def upgrade_finding(bought: pd.DataFrame) -> str:
     """What is bought most, and at which prices, in a sentence."""
     if not bought["upgrades"].sum():
         return "No upgrade was bought"
-    name = str(bought["ability"].iloc[0])
+    name = str(bought["ability"].iloc[0])  # the answer begins with what was bought most
     prices = bought.loc[bought["ability"].astype("str").eq(name), ["upgrades", "price"]]
     low, high = words.whole(prices["price"].min()), words.whole(prices["price"].max())
     at = low if low == high else f"{low} to {high}"
-    return f"{name} is bought most: {words.counted(prices['upgrades'].sum(), 'time')}, at {at} XP"
+    times = words.counted(prices["upgrades"].sum(), "time")
+    return f"{words.short(name)} is bought most: {times}, at {at} XP"
 
 
 def source_finding(sources: pd.DataFrame) -> str:
@@ -204,7 +205,7 @@ def source_finding(sources: pd.DataFrame) -> str:
     by_source = sources.groupby(sources["source"].astype("str"), sort=False)["recharges"].sum()
     of_all = by_source.max() / by_source.sum()
     name = plain(str(by_source.idxmax()))
-    return f"{name.capitalize()} is drained most: {words.percent(of_all)} of recharges"
+    return f"{words.short(name).capitalize()} is drained most: {words.percent(of_all)} of recharges"
 
 
 def fight_finding(districts: pd.DataFrame) -> str:
@@ -216,7 +217,7 @@ def fight_finding(districts: pd.DataFrame) -> str:
     rate = f"{words.number(top['recharges_per_100_kills'])} recharges per 100 kills"
     if len(found) == 1:
         return f"Fights take {rate}"
-    return f"Fights take the most energy in {top['district']}: {rate}"
+    return f"Fights take the most energy in {words.short(top['district'])}: {rate}"
 
 
 def drain_finding(shares: pd.DataFrame) -> str:

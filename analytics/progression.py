@@ -29,27 +29,32 @@ FEWEST_RUNS: Final = 5
 FEWEST_PLAYERS: Final = 10
 
 _TIMES: Final = """
-with reached as (
-    select player, mission, started_at
-    from mission_runs
-    where playthrough = '1' and started_on between :first and :last
-), firsts as (
-    select player, min(started_at) as came_at from mission_runs group by player
-), played as (
-    select mission, reached.player,
-           -- What lies between two sessions is not played.
-           sum(least(ended_at, reached.started_at) - greatest(part.started_at, came_at)) as played
-    from reached
-    join firsts using (player)
-    join session_parts part
-        on part.player = reached.player and part.started_at < reached.started_at
-        and part.ended_at > came_at
-    group by mission, reached.player
+with seen as (
+    select distinct player from mission_runs where playthrough = '1' and started_on between :first and :last
+), moments as (
+    -- Runs among what was played, in the order of time: each is then a look at a running total, where a join
+    -- would pair every run with every session before it.
+    select player, started_at as at, ended_at, ended_at - started_at as length,
+           null as mission, null as playthrough
+    from session_parts join seen using (player)
+    where started_at < :until
+    union all
+    select player, started_at, null, null, mission, playthrough
+    from mission_runs join seen using (player)
+    where started_on <= :last
+), summed as (
+    select player, at, mission, playthrough,
+           coalesce(sum(length) over so_far - greatest(max(ended_at) over so_far - at, interval '0'),
+                    interval '0') as played
+    from moments
+    window so_far as (partition by player order by at, mission is not null rows unbounded preceding)
 ), timed as (
-    select mission,
-           date_part('epoch', started_at - came_at) / 3600 as hours,
-           coalesce(date_part('epoch', played) / 3600, 0) as played
-    from reached join firsts using (player) left join played using (mission, player)
+    select mission, playthrough, at,
+           date_part('epoch', at - first_value(at) over of_player) / 3600 as hours,
+           date_part('epoch', played - first_value(played) over of_player) / 3600 as played
+    from summed
+    where mission is not null
+    window of_player as (partition by player order by at)
 )
 select mission,
        percentile_cont(0.25) within group (order by hours) as hours_p25,
@@ -59,6 +64,7 @@ select mission,
        percentile_cont(0.5) within group (order by played) as played_p50,
        percentile_cont(0.75) within group (order by played) as played_p75
 from timed
+where playthrough = '1' and at >= :since
 group by mission
 """
 
@@ -114,7 +120,7 @@ def funnel_finding(funnel: pd.DataFrame) -> str:
         return "Newcomers completed every mission that they began"
     worst = funnel.iloc[int(left_over.argmax())]
     return (
-        f"{worst['mission']} holds up the most newcomers: {words.whole(left_over.max())} of the"
+        f"{words.short(worst['mission'])} holds up the most newcomers: {words.whole(left_over.max())} of"
         f" {words.whole(worst['players_started'])} who began it"
     )
 
@@ -127,7 +133,13 @@ def times(engine: Engine, period: Period) -> pd.DataFrame:
     Played is from the first event of a session to the last; minutes between two hours of the clock are lost.
     """
     order = ask(engine, "mission_times", period)[["mission", "players_started"]]
-    found = query(engine, _TIMES, first=period.first, last=period.last)
+    days = {
+        "first": period.first,
+        "last": period.last,
+        "since": period.since,
+        "until": period.until,
+    }
+    found = query(engine, _TIMES, **days)
     return order.astype({"mission": "str"}).merge(found.astype({"mission": "str"}), on="mission")
 
 
@@ -136,12 +148,14 @@ def times_finding(times: pd.DataFrame) -> str:
     if times.empty:
         return "Nobody began a mission"
     last = times.iloc[-1]
+    name = words.short(last["mission"])
     if not last["hours_p50"]:
-        return f"Nobody has come further than {last['mission']}"
+        return f"Nobody has come further than {name}"
     days = round(last["hours_p50"] / 24)
     spread = words.counted(days, "day") if days > 1 else words.lasting(3600 * last["hours_p50"])
-    played = words.lasting(3600 * last["played_p50"])
-    return f"{last['mission']} comes after {played} of play, spread over {spread}"
+    if not last["played_p50"]:
+        return f"{name} comes {spread} after the first mission"
+    return f"{name} comes after {words.lasting(3600 * last['played_p50'])} of play, spread over {spread}"
 
 
 def difficulty(engine: Engine, period: Period) -> pd.DataFrame:
@@ -160,30 +174,42 @@ def spikes(difficulty: pd.DataFrame) -> pd.DataFrame:
     A rule of thumb and no test: it asks what a player would, whether this is much harder than what lies
     around it, and holds for games that get harder all the way.
     """
+    found = _standing_out(difficulty)
+    return found[found["runs_completed"] >= FEWEST_RUNS].reset_index(drop=True)
+
+
+def _standing_out(difficulty: pd.DataFrame) -> pd.DataFrame:
     times = difficulty["kills"] / difficulty["around_kills"].where(difficulty["around_kills"] > 0)
-    is_spike = (times >= SPIKE_TIMES) & (difficulty["runs_completed"] >= FEWEST_RUNS)
-    return (
-        difficulty.assign(times=times)[is_spike]
-        .sort_values("times", ascending=False, kind="stable")
-        .reset_index(drop=True)
+    # A mission without a fight cannot be a hard one.
+    stands_out = (times >= SPIKE_TIMES) & (difficulty["kills"] >= 1)
+    return difficulty.assign(times=times)[stands_out].sort_values(
+        "times", ascending=False, kind="stable"
     )
 
 
 def spike_finding(difficulty: pd.DataFrame) -> str:
     """Which mission stands out, in a sentence."""
-    found = spikes(difficulty)
     if difficulty.empty:
         return "No mission was completed"
-    if found.empty:
+    found, rare = spikes(difficulty), _standing_out(difficulty)
+    if rare.empty:
         return "No mission takes twice the kills of those around it"
+    if found.empty:
+        runs = words.counted(rare["runs_completed"].iloc[0], "run")
+        return (
+            f"{words.short(rare['mission'].iloc[0])} takes {words.number(rare['times'].iloc[0])} times the"
+            f" kills of the missions around it, in no more than {runs}"
+        )
     if len(found) == 1:
         spike = found.iloc[0]
         return (
-            f"{spike['mission']} takes {words.whole(spike['kills'])} kills,"
+            f"{words.short(spike['mission'])} takes {words.whole(spike['kills'])} kills,"
             f" {words.number(spike['times'])} times those of the missions around it"
         )
-    named = words.listed(found["mission"].astype("str").to_list()[:3])
-    which = named if len(found) <= 3 else f"{len(found)} missions, {found['mission'].iloc[0]} most,"
+    names = [words.short(str(name)) for name in found["mission"]]
+    which = (
+        words.listed(names) if len(names) < 3 else f"{len(names)} missions, most of all {names[0]},"
+    )
     return f"{which} take at least twice the kills of the missions around them"
 
 
@@ -229,14 +255,17 @@ def stop_finding(stops: pd.DataFrame) -> str:
     is_worst = stops["mission"] == worst
     here, others = stops[is_worst].iloc[0], stops[~is_worst]
     told = (
-        f"Most leave in {worst}: {words.whole(here['players_stopped'])} of"
-        f" {words.counted(here['players_started'], 'player')} who began it"
+        f"Most leave in {words.short(worst)}: {words.whole(here['players_stopped'])} of"
+        f" {words.whole(here['players_started'])} who began it"
     )
     elsewhere = 100 * others["players_stopped"].sum() / (others["hours"].sum() or float("nan"))
-    if words.is_missing(elsewhere) or not elsewhere or words.is_missing(here["left_per_100_hours"]):
+    is_known = not words.is_missing(here["left_per_100_hours"])
+    if not is_known or here["players_started"] < FEWEST_PLAYERS or not elsewhere > 0:
         return told
+    if not here["low"] > elsewhere:
+        return f"{told}, not clearly more per hour played than elsewhere"
     times = here["left_per_100_hours"] / elsewhere
-    return f"{told}, per hour played {words.number(times)} times as many as elsewhere"
+    return f"{told}, {words.number(times)} times as many per hour played as elsewhere"
 
 
 def tries(engine: Engine, period: Period, mission: str) -> pd.DataFrame:
@@ -255,14 +284,15 @@ def leaving_finding(tries: pd.DataFrame, mission: str) -> str:
     left = tries.loc[tries["has_left"], "kills"].dropna()
     won = tries.loc[tries["is_completed"], "kills"].dropna()
     if left.empty:
-        return f"Nobody has left in {mission}"
-    half = words.counted(float(left.median()) // 1, "enemy", "enemies")
+        return f"Nobody has left in {words.short(mission)}"
+    half, name = float(left.median()) // 1, words.short(mission)
+    kills = words.counted(half, "enemy", "enemies")
     told = (
-        f"Half of the {words.whole(len(left))} who left in {mission} had killed {half} or fewer"
+        f"Half of the {words.whole(len(left))} who left in {name} had killed {kills} or fewer"
         if len(left) > 1
-        else f"The one who left in {mission} had killed {half}"
+        else f"The one who left in {name} had killed {kills}"
     )
-    return told if won.empty else f"{told} of the {words.whole(won.median())} it takes"
+    return f"{told} of the {words.whole(won.median())} it takes" if won.median() > half else told
 
 
 def _followed(period: Period) -> Period:

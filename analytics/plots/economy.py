@@ -53,9 +53,11 @@ def xp_days(days: pd.DataFrame) -> Axes:
         )  # fmt: skip
         up = up + xp if is_earned else up
     middle = shown["day"] + pd.Timedelta(days=3 if by_week else 0)
-    axes.plot(middle, shown["net_xp"], color=style.INK, lw=1.6, label="left over")
+    axes.plot(
+        middle, shown["net_xp"], color=style.INK, lw=1.6, drawstyle="steps-mid", label="left over"
+    )
     axes.axhline(0, color=style.INK, lw=0.8)
-    axes.set(xlabel="seven days from that day" if by_week else "UTC day", ylabel="XP")
+    axes.set(xlabel="first of seven UTC days" if by_week else "UTC day", ylabel="XP")
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(axes.xaxis.get_major_locator()))
     style.thousands_axis(axes.yaxis)
     axes.grid(visible=False, axis="x")
@@ -95,7 +97,8 @@ def flows(flows: pd.DataFrame) -> Axes:
     return style.headed(
         axes,
         flow_finding(flows),
-        "XP earned, to the right, and spent on upgrades, to the left; % of all earned or spent",
+        "XP earned, to the right, and spent on upgrades, to the left; % of all earned or spent"
+        f"{_cut(flows, shown)}",
     )
 
 
@@ -158,7 +161,9 @@ def upgrades(bought: pd.DataFrame) -> Axes:
         counts.astype("float64"), ax=axes, cmap=style.AMOUNT, vmin=0, annot=said, fmt="", cbar=False,
         annot_kws={"fontsize": 10 if len(levels) <= 5 else 7}, linewidths=0.6, linecolor="white",
     )  # fmt: skip
-    axes.set_yticks(np.arange(len(drawn)) + 0.5, [_short(name) for name in drawn], rotation=0)
+    axes.set_yticks(
+        np.arange(len(drawn)) + 0.5, [words.short(name, _LONGEST) for name in drawn], rotation=0
+    )
     axes.tick_params(axis="x", rotation=0)
     axes.grid(visible=False)
     axes.set(xlabel="", ylabel="")
@@ -190,13 +195,19 @@ def sources(sources: pd.DataFrame) -> Axes:
         cbar=False, annot_kws={"fontsize": 11 if len(districts) <= 6 else 8}, linewidths=0.6,
         linecolor="white",
     )  # fmt: skip
+    is_few = len(districts) <= 6
     axes.set_xticks(
         np.arange(len(districts)) + 0.5,
-        [f"{_short(name, 12)}\n({counts[name]:,})" for name in districts],
-        rotation=0, fontsize=11 if len(districts) <= 6 else 8,
-    )  # fmt: skip
+        [
+            f"{words.short(name, 16)}{chr(10) if is_few else ' '}({counts[name]:,})"
+            for name in districts
+        ],
+    )
+    axes.tick_params(axis="x", rotation=0 if is_few else 90, labelsize=11 if is_few else 9)
     axes.set_yticks(
-        np.arange(len(names)) + 0.5, [_short(plain(name)) for name in names], rotation=0
+        np.arange(len(names)) + 0.5,
+        [words.short(plain(name), _LONGEST) for name in names],
+        rotation=0,
     )
     axes.grid(visible=False)
     axes.set(xlabel="district (recharges)", ylabel="")
@@ -229,7 +240,7 @@ def districts(districts: pd.DataFrame) -> Axes:
     return style.headed(
         axes,
         fight_finding(shown),
-        "By district, the one with the most events on top",
+        f"By district, the one with the most events on top{_cut(districts, shown)}",
     )
 
 
@@ -275,10 +286,14 @@ def _by_sevens(days: pd.DataFrame) -> pd.DataFrame:
     return sums.assign(day=of["day"].to_numpy()[::7])
 
 
+def _cut(all_of: pd.DataFrame, shown: pd.DataFrame) -> str:
+    return f"; {len(shown)} of {len(all_of)} rows" if len(shown) < len(all_of) else ""
+
+
 def _rows(names: list[str]) -> Axes:
     """An empty plot with a row a name, the first on top."""
     axes = style.canvas(height=1.9 + 0.3 * max(len(names), 5))
-    axes.set_yticks(np.arange(len(names)), [_short(name) for name in names])
+    axes.set_yticks(np.arange(len(names)), [words.short(name, _LONGEST) for name in names])
     axes.set_ylim(max(len(names), 3) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     return axes
@@ -286,10 +301,6 @@ def _rows(names: list[str]) -> Axes:
 
 def _labelled(axes: Axes, bars: BarContainer, labels: list[str]) -> None:
     axes.bar_label(bars, labels, padding=4, fontsize=10, color=style.SOFT)
-
-
-def _short(name: str, longest: int = _LONGEST) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def _in_order(level: str) -> tuple[bool, int, str]:

@@ -5,7 +5,6 @@ Missions run down the page in the order of the game, so that their names can be 
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import Final
 
@@ -89,8 +88,7 @@ def times(times: pd.DataFrame) -> Axes:
         places = np.arange(len(shown))
         axes.hlines(places, low, high, color=style.SKY, lw=6)
         axes.plot(half, places, "o", color=style.MAIN, markersize=6)
-        axes.set(xlabel=unit, xlim=(0, None))
-        axes.margins(x=0.08)
+        axes.set(xlabel=unit, xlim=(0, 1.08 * high.max() or 1))
     return _headed(
         [days, hours],
         times_finding(shown),
@@ -132,6 +130,12 @@ def stops(stops: pd.DataFrame) -> Axes:
             "Nobody can be missed yet",
             f"It takes {GONE_DAYS} days without a sign to have left in a mission.",
         )
+    if worst_stop(stops) is None:
+        return style.nothing(
+            style.canvas(),
+            stop_finding(stops),
+            f"Everyone's last mission is completed, or they were seen in the last {GONE_DAYS} days.",
+        )
     known, of = _begun_by_many(stops)
     shown = known.head(_MOST)
     is_worst = [mission == worst_stop(stops) for mission in shown["mission"]]
@@ -150,7 +154,7 @@ def stops(stops: pd.DataFrame) -> Axes:
         panels,
         stop_finding(stops),
         f"Left: not completed, and not seen for {GONE_DAYS} days{of}{_cut(known)}",
-        ["Players who left in it", "Per 100 hours played in it; line: 95% interval"],
+        ["Players who left in it", "Per 100 hours played; line: 95%"],
     )
 
 
@@ -170,6 +174,7 @@ def leaving(tries: pd.DataFrame, mission: str) -> Axes:
     width = max(1, int(np.ceil((far + 1) / _BINS)))
     edges = np.arange(0, far + 1 + width, width)
     axes.hist(left, bins=edges.tolist(), color=style.OTHER, edgecolor="white")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(
         xlabel="enemies killed in it before leaving", ylabel="players who left", xlim=(0, None)
@@ -178,14 +183,15 @@ def leaving(tries: pd.DataFrame, mission: str) -> Axes:
     axes.grid(visible=False, axis="x")
     if need is not None:
         axes.axvline(need, color=style.INK, lw=1.5, ls="--")
+        side, shift = ("right", -6) if need > far / 2 else ("left", 6)
         axes.annotate(
-            "completed\n(median)", (need, 1), xycoords=("data", "axes fraction"), xytext=(-6, -4),
-            textcoords="offset points", ha="right", va="top", color=style.INK,
+            "completed\n(median)", (need, 1), xycoords=("data", "axes fraction"), xytext=(shift, -4),
+            textcoords="offset points", ha=side, va="top", color=style.INK,
         )  # fmt: skip
     return style.headed(
         axes,
         leaving_finding(tries, mission),
-        f"{mission}: players who left in it, by the enemies they had killed there"
+        f"{words.short(mission)}: players who left in it, by the enemies they had killed there"
         f" ({words.counted(width, 'kill')} a bar)",
     )
 
@@ -206,7 +212,7 @@ def _panels(shown: pd.DataFrame, count: int, bold: Sequence[bool] = ()) -> list[
     figure.add_subplot(grid[0, :]).set_axis_off()
     panels = [figure.add_subplot(grid[1, 0])]
     panels += [figure.add_subplot(grid[1, place], sharey=panels[0]) for place in range(1, count)]
-    names = [_short(str(mission)) for mission in shown["mission"]]
+    names = [words.short(str(mission), _LONGEST) for mission in shown["mission"]]
     panels[0].set_yticks(np.arange(len(shown)), names, fontsize=10)
     panels[0].set_ylim(max(len(shown), 3) - 0.4, -0.6)
     for label, is_bold in zip(panels[0].get_yticklabels(), bold, strict=False):
@@ -244,7 +250,3 @@ def _headed(panels: Sequence[Axes], title: str, subtitle: str, names: Sequence[s
 
 def _cut(frame: pd.DataFrame) -> str:
     return f"; the first {_MOST} of {len(frame)} missions" if len(frame) > _MOST else ""
-
-
-def _short(name: str) -> str:
-    return textwrap.shorten(name, _LONGEST, placeholder="…") if " " in name else name[:_LONGEST]

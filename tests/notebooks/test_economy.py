@@ -283,7 +283,7 @@ def balances(of: pd.DataFrame) -> Axes:
     [
         (plots.xp_days, DAYS, "Players earned 120 XP and spent 25% of it"),
         (flows, DAYS, "Enemies give 67% of the XP; Bolt takes the most, 83%"),
-        (balances, BALANCES, "Most XP is in hand after 1 to 5 missions: a median of 15, 2.0 times the"),
+        (balances, BALANCES, "Players hold the most XP after 1 to 5 missions: a median of 15, 2.0 times"),
         (plots.upgrades, BOUGHT, "Bolt is bought most: 3 times, at 5 to 15 XP"),
         (plots.sources, SOURCES, "Street light is drained most: 60% of recharges"),
         (plots.districts, DISTRICTS, "Fights take the most energy in Warren: 10.0 recharges"),
@@ -302,7 +302,7 @@ def test_a_title_says_what_is_drawn(
     [
         (plots.xp_days, DAYS, ["No XP was earned", "Players earned 100 XP and spent 30% of it"]),
         (flows, DAYS, ["No XP was earned or spent", "Enemies give 60% of the XP; the rest takes"]),
-        (plots.balances, BALANCES, ["Nobody has XP", "Most XP is in hand before any mission: a median"]),
+        (plots.balances, BALANCES, ["Nobody has XP", "Players hold the most XP before any mission: a"]),
         (plots.upgrades, BOUGHT, ["No upgrade was bought", "Bolt is bought most: 2 times, at 5 XP"]),
         (plots.sources, SOURCES, ["Nobody recharged", "Street light is drained most: 100%"]),
         (plots.districts, DISTRICTS, ["No enemy was killed", "Fights take 8.0 recharges per 100 kills"]),

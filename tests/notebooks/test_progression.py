@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import groupby, pairwise
 from typing import Final
 
+import matplotlib as mpl
 import msgspec
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from sqlalchemy import Engine
 
 from analytics import progression
 from analytics.plots import progression as plots
+from analytics.plots import style
 from pipeline.event import Event
 from producer import game
 from producer.simulate import HOUR_MS, PLANTED
@@ -220,7 +222,7 @@ def difficulty(*kills: float, runs_completed: int = 20) -> pd.DataFrame:
         ((10,), [], "No mission takes twice the kills of those around it"),
         ((10, 20, 30, 40, 50, 60), [], "No mission takes twice the kills of those around it"),
         ((10, 10, 20, 10, 10), ["M3"], "M3 takes 20 kills, 2.0 times those of the missions around it"),
-        ((0, 0, 0, 0), [], "No mission takes twice the kills of those around it"),
+        ((0, 0, 0.3, 0.1, 0.1), [], "No mission takes twice the kills of those around it"),
         (
             (10, 10, 50, 10, 10, 10, 40, 10, 10),
             ["M3", "M7"],
@@ -239,8 +241,38 @@ def test_a_spike_is_twice_what_is_around_it(
 
 def test_one_lucky_run_is_no_spike() -> None:
     """The mean of a few runs says nothing of the mission."""
-    few = progression.FEWEST_RUNS - 1
-    assert progression.spikes(difficulty(10, 10, 90, 10, 10, runs_completed=few)).empty
+    few = difficulty(10, 10, 90, 10, 10, runs_completed=progression.FEWEST_RUNS - 1)
+    assert progression.spikes(few).empty
+    assert progression.spike_finding(few).endswith(
+        "9.0 times the kills of the missions around it, in no more than 4 runs"
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "players", "said"),
+    [
+        (13.7, 30, "9 of 30 who began it, 3.0 times as many per hour played as elsewhere"),
+        (9.9, 30, "9 of 30 who began it, not clearly more per hour played than elsewhere"),
+        (13.7, 9, "9 of 9 who began it"),
+    ],
+)
+def test_a_rate_is_compared_where_chance_does_not_explain_it(
+    low: float, players: int, said: str
+) -> None:
+    """A mission is blamed for more than its length only by enough players, and beyond the interval."""
+    found = STOPS.assign(low=[1.2, low], players_started=[40, players])
+    assert progression.stop_finding(found) == f"Most leave in B: {said}"
+
+
+def test_a_name_from_elsewhere_is_drawn_as_it_is() -> None:
+    """Dollars are no formula, and a long name is cut."""
+    named = difficulty(9, 9).assign(mission=["$x_{1$ and much, much more of the same", "B"])
+    with mpl.rc_context():
+        style.use()
+        axes = plots.difficulty(named)
+        assert title_of(axes)
+    (label, _) = axes.figure.axes[1].get_yticklabels()
+    assert label.get_text() == "$x_{1$ and much, much mor…"
 
 
 FUNNEL: Final = pd.DataFrame(
@@ -303,10 +335,10 @@ def title_of(axes: Axes) -> str:
 @pytest.mark.parametrize(
     ("draw", "frame", "title"),
     [
-        (plots.funnel, FUNNEL, "B holds up the most newcomers: 4 of the 6 who began it"),
+        (plots.funnel, FUNNEL, "B holds up the most newcomers: 4 of 6 who began it"),
         (plots.times, TIMES, "B comes after 1.5 h of play, spread over 3 days"),
         (plots.difficulty, difficulty(9, 9, 27, 9, 9), "M3 takes 27 kills, 3.0 times"),
-        (plots.stops, STOPS, "Most leave in B: 9 of 30 players who began it, per hour played 3.0 times"),
+        (plots.stops, STOPS, "Most leave in B: 9 of 30 who began it, 3.0 times as many per hour played"),
         (leaving, TRIES, "Half of the 2 who left in B had killed 15 enemies or fewer of the 50 it takes"),
     ],
 )  # fmt: skip
@@ -320,10 +352,10 @@ def test_a_title_says_what_is_drawn(
 @pytest.mark.parametrize(
     ("draw", "frame", "said"),
     [
-        (plots.funnel, FUNNEL, ["No newcomer began", "A holds up the most newcomers: 1 of the 10"]),
+        (plots.funnel, FUNNEL, ["No newcomer began", "A holds up the most newcomers: 1 of 10 who"]),
         (plots.times, TIMES, ["Nobody began", "Nobody has come further than A"]),
         (plots.difficulty, difficulty(9), ["No mission was completed", "No mission takes twice"]),
-        (plots.stops, STOPS, ["Nobody can be missed yet", "Most leave in A: 2 of 40 players who began it"]),
+        (plots.stops, STOPS, ["Nobody can be missed yet", "Most leave in A: 2 of 40 who began it"]),
         (leaving, TRIES, ["Nobody has left in B", "The one who left in B had killed 10 enemies"]),
     ],
 )  # fmt: skip
