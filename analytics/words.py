@@ -53,3 +53,8 @@ def listed(things: Sequence[str]) -> str:
     if len(things) < 2:
         return "".join(things)
     return f"{', '.join(things[:-1])} and {things[-1]}"
+
+
+def short(name: str, longest: int = 28) -> str:
+    """A name that somebody else chose, cut to what a title or an axis has room for."""
+    return name if len(name) <= longest else f"{name[: longest - 1].rstrip()}…"

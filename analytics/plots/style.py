@@ -72,6 +72,8 @@ _THEME: Final[dict[str, Any]] = {
     # The same plot is the same file.
     "svg.hashsalt": "infamous",
     "text.color": INK,
+    # A studio's names may hold a dollar sign.
+    "text.parse_math": False,
     "xtick.color": SOFT,
     "ytick.color": SOFT,
 }
