@@ -90,6 +90,10 @@ def canvas(height: float = 4.6, width: float = 9.0) -> Axes:
 
 def headed(axes: Axes, title: str, subtitle: str = "") -> Axes:
     """Say above a plot what was found, and below that, smaller, what is drawn and in what unit."""
+    # Of axes that fill the figure, as those of seaborn's heat maps do once they are made, the subtitle begins
+    # outside of it, where matplotlib breaks lines after every word.
+    axes.set_position((0.1, 0.1, 0.8, 0.7))
+    axes.set_in_layout(True)
     axes.set_title(
         subtitle, loc="left", fontsize="medium", color=SOFT, pad=10, wrap=True, fontweight="normal"
     )
