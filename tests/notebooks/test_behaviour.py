@@ -20,15 +20,18 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from sqlalchemy import Engine
 
-from analytics import behaviour, words
+from analytics import behaviour, data, words
 from analytics.behaviour import FEATURES, FEWEST_EVENTS, Styles
 from analytics.period import Period, ending
 from analytics.plots import behaviour as plots
 from analytics.plots import style
+from infamous.embedded.servers import Servers
 from pipeline.event import Event
-from producer.simulate import PLANTED, Persona
+from producer.simulate import DAY_MS, MINUTE_MS, PLANTED, Persona
 from producer.truth import SESSION_GAP_MS
+from tests.integration import dashboards
 from tests.notebooks import planted
+from tests.unit.samples import payload
 
 # The whole history, and days with a past before and a future after them.
 PERIODS = [
@@ -203,6 +206,30 @@ def test_the_busiest_hours_hold_half(by_hour: list[int]) -> None:
     twice = by_hour * 2
     assert sum(twice[first : first + span]) >= sum(by_hour) / 2
     assert all(sum(twice[hour : hour + span - 1]) < sum(by_hour) / 2 for hour in range(24))
+
+
+@pytest.fixture
+def midnight(servers: Servers, template: str) -> Iterator[Engine]:
+    """A night of another studio's player, who says nothing of details: an event every ten minutes."""
+    start_ms = planted.START_MS + DAY_MS - 20 * MINUTE_MS
+    night = [
+        payload(start_ms + 10 * number * MINUTE_MS, number, details=None, seq=None)
+        for number in range(6)
+    ]
+    for world in dashboards.rolled_up(servers, template, night):
+        yield data.reader(world.database_url)
+
+
+def test_a_session_goes_on_past_midnight(midnight: Engine) -> None:
+    """It counts whole, once, on the day on which it began."""
+    days = [planted.FIRST + timedelta(days=number) for number in (0, 1)]
+    found = [behaviour.length(midnight, Period(day, day)) for day in days]
+    assert [(one.sessions, one.median) for one in found if one.sessions] == [(1, 50)]
+    assert found[0].finding == "The only session lasted 50 min"
+    a_day = [len(behaviour.sessions_a_day(midnight, Period(day, day))) for day in days]
+    assert a_day == [1, 0]
+    for day in days:
+        assert all(title(draw()) for draw in drawn(midnight, Period(day, day)).values())
 
 
 # --- what players do

@@ -20,15 +20,18 @@ from hypothesis.extra import numpy as arrays
 from matplotlib.axes import Axes
 from sqlalchemy import Engine
 
-from analytics import karma, words
+from analytics import data, karma, words
 from analytics.frames import HERO, NEUTRAL, RANKS, SIDE_OF, SIDES, VILLAIN
 from analytics.period import Period, ending
 from analytics.plots import karma as plots
 from analytics.plots import style
+from infamous.embedded.servers import Servers
 from pipeline.event import Event
 from producer.game import GOOD
 from producer.simulate import DAY_MS, PLANTED, Persona, history, population
+from tests.integration import dashboards
 from tests.notebooks import planted
+from tests.unit.samples import payload
 
 # The whole history, and days with a past before them.
 PERIODS = [
@@ -334,6 +337,29 @@ def test_civilians_die_as_often_as_was_planted(engine: Engine) -> None:
         assert is_likely(found[side], chances[side]), side
 
 
+def test_a_stranger_says_little(servers: Servers, template: str) -> None:
+    """Events of another studio, without missions and sides: choices go by how karma went; all is drawn."""
+    choices = [
+        payload(
+            planted.START_MS + number * DAY_MS, number, action="moral_choice", details=None, seq=None,
+            karma_delta=change, karma_total=karma_total, rank=rank,
+        )
+        for number, (change, karma_total, rank) in enumerate(
+            [(20, 20, "Guardian"), (-40, -20, "Thug"), (0, -20, "Thug")]
+        )
+    ]  # fmt: skip
+    for world in dashboards.rolled_up(servers, template, choices):
+        engine = data.reader(world.database_url)
+        (row,) = karma.choices(engine, planted.ALL).to_dict("records")
+        assert (row["mission"], row["good"], row["evil"]) == ("(not told)", 1, 1)
+        every = karma.switches_by_side(engine, planted.ALL).set_index("side").loc["everyone"]
+        assert (every["compared"], every["switches"]) == (1, 1)
+        for name, draw in drawn(engine, planted.ALL).items():
+            said = title(draw())
+            assert said, name
+            assert "nan" not in said, name
+
+
 # --- plots
 
 
@@ -386,6 +412,34 @@ def test_titles_say_what_the_events_say(engine: Engine) -> None:
     assert said["ranks"] == (
         f"Of those who play on a day, {words.percent(by_day[HERO] / by_day.total())} end it as heroes,"
         f" {words.percent(by_day[VILLAIN] / by_day.total())} as villains"
+    )
+    side_of = sides(planted.LAST)
+    made: Counter[tuple[str, str]] = Counter()
+    dead: Counter[tuple[str, str]] = Counter()
+    for _, _, event in leanings():
+        if event.action == "moral_choice":
+            told = json.loads(bytes(event.details))
+            made[told["mission"], told["side"]] += 1
+        else:
+            dead[side_of[event.player], event.action] += 1
+    good = {
+        mission: made[mission, "good"] / (made[mission, "good"] + made[mission, "evil"])
+        for mission, _ in made
+    }
+    least = min(good, key=good.__getitem__)
+    every = sum(count for (_, side), count in made.items() if side == "good") / made.total()
+    assert said["choices"] == (
+        f"{words.percent(every)} of moral choices are good; fewest in {least}"
+        f" ({words.percent(good[least])})"
+    )
+    per_100 = {
+        side: 100 * dead[side, "kill_civilian"]
+        / (dead[side, "kill_civilian"] + dead[side, "kill_enemy"])
+        for side in (HERO, VILLAIN)
+    }  # fmt: skip
+    assert said["civilians"] == (
+        f"Of 100 that villains kill, {per_100[VILLAIN]:.2f} are civilians; of 100 that heroes kill,"
+        f" {per_100[HERO]:.2f}"
     )
     week = [
         SIDE_OF[max((day, e.rank) for day, e in days.items() if (day - min(days)).days <= 7)[1]]
