@@ -25,8 +25,8 @@ QUANTILES: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
 # How many paths can be told apart in one plot; and how many days make one.
 _PATHS: Final = 12
 _PATH_DAYS: Final = 5
-# Redrawings of the table of transitions, from which the long run's interval is taken.
-_REDRAWN: Final = 500
+# Redrawings of the table of transitions, of which the long run's interval is taken.
+_REDRAWN: Final = 2000
 # A share that may be off by so much, all in all, says nothing.
 _TOO_WIDE: Final = 0.5
 
@@ -239,18 +239,21 @@ def long_run(transitions: pd.DataFrame) -> LongRun | None:
     player's next rank depends on nothing but the present one, that nobody leaves, and that the game stays as
     it is: :func:`memory` asks whether the first of these holds.
 
-    The interval is that of tables redrawn row by row from the shares found (parametric bootstrap, seeded).
+    The interval is that of tables redrawn row by row (seeded) from the Dirichlet distribution of what was
+    seen and of one change more, spread evenly over all ranks (Perks 1947): what was never seen is rare, not
+    impossible. Resampling what was seen would take a rank that nobody left for one that nobody ever will.
     """
     times = _table(transitions)
     left, entered = times.sum(axis=1), times.sum(axis=0)
     if not entered.any() or (entered[left == 0] > 0).any():
         return None
     seen = entered / entered.sum()
+    # One more, from and to ranks that anybody has.
+    had = (left + entered > 0).astype("float64")
+    more = np.outer(had, had) / had.sum()
     random = np.random.default_rng(0)
-    chances = times / np.maximum(left, 1)[:, None]
-    found = [_limit(seen, times)] + [
-        _limit(seen, random.multinomial(left, chances)) for _ in range(_REDRAWN)
-    ]
+    redrawn = (random.gamma(times + more) for _ in range(_REDRAWN))
+    found = [_limit(seen, times), *(_limit(seen, table) for table in redrawn)]
     by_rank = np.vstack([seen, *found])
     on_side = np.array([[SIDE_OF[rank] == side for side in SIDES] for rank in RANKS])
     return LongRun(
@@ -265,13 +268,14 @@ def _summed_up(shares: Array) -> pd.DataFrame:
     return pd.DataFrame({"seen": shares[0], "long_run": shares[1], "low": low, "high": high})
 
 
-def _limit(start: Array, times: Array) -> Array:
-    """Where a chain comes to from ``start`` after 2 ** 50 steps, at each of which half of all wait: that
-    changes nothing in the end, and lets also come to rest what would go to and fro.
+def _limit(start: Array, weights: Array) -> Array:
+    """Where a chain comes to from ``start``, whose steps from each row have these weights, after 2 ** 50
+    steps, at each of which half of all wait: that changes nothing in the end, and lets also come to rest what
+    would go to and fro.
     """
-    left = times.sum(axis=1, keepdims=True)
-    step = np.where(left > 0, times / np.maximum(left, 1), np.eye(len(times)))
-    step = (step + np.eye(len(times))) / 2
+    left = weights.sum(axis=1, keepdims=True)
+    step = np.where(left > 0, weights / np.where(left > 0, left, 1), np.eye(len(weights)))
+    step = (step + np.eye(len(weights))) / 2
     for _ in range(50):
         step = step @ step
         step /= step.sum(axis=1, keepdims=True)
@@ -316,7 +320,6 @@ def memory(changes: pd.DataFrame) -> Memory | None:
     back = int(threes.loc[threes["rank"] == threes["rank_before_that"], "times"].sum())
     before = threes.assign(rank=threes["rank_before"], rank_before=threes["rank_before_that"])
     first, then = _table(transitions(before)), _table(transitions(threes))
-    then = _table(transitions(threes))
     then = then / np.maximum(then.sum(axis=1, keepdims=True), 1)
     row = with_share(pd.DataFrame({"back": [back], "of": [every]}), "back", "of").iloc[0]
     return Memory(

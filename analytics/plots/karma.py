@@ -207,7 +207,7 @@ def long_run(found: LongRun | None) -> Axes:
     return style.headed(
         axes,
         karma.long_run_finding(found),
-        "Pale: as seen; full: if the changes went on for ever; line: 95% interval (bootstrap)",
+        "Pale: as seen; full: if the changes went on for ever; line: 95% interval (Dirichlet)",
     )
 
 

@@ -235,6 +235,16 @@ def test_ranks_that_do_not_mix_stay_as_they_are() -> None:
     assert found.by_side["long_run"].tolist() == pytest.approx([0.75, 0, 0.25])
 
 
+@pytest.mark.parametrize("counts", [(43, 0, 0, 95), (43, 1, 0, 95)])
+def test_what_was_not_seen_is_not_impossible(counts: tuple[int, int, int, int]) -> None:
+    """That nobody left a rank in a few dozen days does not say that nobody ever will: little is known."""
+    found = karma.long_run(two_ranks(*counts))
+    assert found is not None
+    hero = found.by_rank.iloc[6]
+    assert hero["high"] - hero["low"] > 0.5
+    assert karma.long_run_finding(found).startswith("Too few change sides")
+
+
 @pytest.mark.parametrize("counts", [(0, 0, 0, 0), (0, 5, 0, 0), (3, 1, 0, 0)])
 def test_a_rank_nobody_left_yet_leads_nowhere(counts: tuple[int, int, int, int]) -> None:
     """It would look as if everybody came to rest there, for want of a second day."""
