@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+from matplotlib import dates
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -91,6 +92,10 @@ def canvas(height: float = 4.6, width: float = 9.0) -> Axes:
 
 def headed(axes: Axes, title: str, subtitle: str = "") -> Axes:
     """Say above a plot what was found, and below that, smaller, what is drawn and in what unit."""
+    # Of axes that fill the figure, as those of seaborn's heat maps do once they are made, the subtitle begins
+    # outside of it, where matplotlib breaks lines after every word.
+    axes.set_position((0.1, 0.1, 0.8, 0.7))
+    axes.set_in_layout(True)
     axes.set_title(
         subtitle, loc="left", fontsize="medium", color=SOFT, pad=10, wrap=True, fontweight="normal"
     )
@@ -126,6 +131,17 @@ def percent_axis(axis: Any, digits: int = 0) -> None:
 def thousands_axis(axis: Any) -> None:
     """Label an axis of counts: 12,000."""
     axis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+
+
+def day_axis(axis: Any, days: int) -> None:
+    """Label an axis of UTC days, so many, as short as can be: with days, never with hours."""
+    if days <= 10:
+        axis.set_major_locator(dates.DayLocator())
+        axis.set_major_formatter(dates.DateFormatter("%-d %b"))
+        return
+    locator = dates.AutoDateLocator()
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(dates.ConciseDateFormatter(locator))
 
 
 def named_line(axes: Axes, x: float, y: float, name: str, color: str) -> None:

@@ -143,7 +143,7 @@ def roll_up(world: World) -> None:
     roll_up_touched(world.engine, hours(now - timedelta(hours=1), now))
 
 
-def rolled_up(servers: Servers, template: str, events: Iterable[Event]) -> Iterator[World]:
+def rolled_up(servers: Servers, template: str, events: Iterable[Event | bytes]) -> Iterator[World]:
     """A world of such a past, for a fixture of a module: nobody changes it."""
     with world_of(servers, template) as world:
         store(world, events)

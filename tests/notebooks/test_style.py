@@ -1,0 +1,22 @@
+"""How every plot looks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import seaborn as sns
+
+from analytics.plots import style
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_long_subtitle_leaves_room_for_a_heat_map() -> None:
+    """It takes two lines, not one a word: a heat map is drawn once before anything stands above it."""
+    style.use()
+    axes = style.canvas()
+    sns.heatmap(np.eye(7), ax=axes)
+    style.headed(axes, "A title", "A subtitle of very many words, " * 5)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.canvas.draw()
+    assert axes.get_position().height > 0.5
