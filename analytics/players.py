@@ -16,6 +16,7 @@ from analytics.ask import ask
 from analytics.data import query
 from analytics.frames import HERO, VILLAIN
 from analytics.period import Period
+from analytics.shares import with_share
 
 # So many days without a sign of somebody count as having left.
 AWAY_DAYS: Final = 14
@@ -63,25 +64,10 @@ def cohorts(engine: Engine, period: Period) -> pd.DataFrame:
 
 def return_curve(engine: Engine, period: Period) -> pd.DataFrame:
     """Classic retention of everyone: ``days_since`` 0 to 30, ``players`` whose day of that number lies in
-    the period, ``active_players`` of them, their ``share``, and its 95 % interval ``low`` to ``high``.
-
-    Source: Wilson's interval, which stays between 0 and 1.
+    the period, ``active_players`` of them, their ``share``, and its interval ``low`` to ``high``: see
+    :func:`analytics.shares.with_share`.
     """
-    curve = ask(engine, "retention_curve", period)
-    interval = [
-        _wilson(int(active), int(players))
-        for active, players in zip(curve["active_players"], curve["players"], strict=True)
-    ]
-    low, high = zip(*interval, strict=True) if interval else ((), ())
-    share = curve["active_players"] / curve["players"].where(curve["players"] > 0)
-    return curve.assign(share=share.astype("float64"), low=low, high=high)
-
-
-def _wilson(successes: int, trials: int) -> tuple[float, float]:
-    if not trials:
-        return np.nan, np.nan
-    interval = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    return with_share(ask(engine, "retention_curve", period), "active_players", "players")
 
 
 def lifetimes(engine: Engine, period: Period) -> pd.DataFrame:
