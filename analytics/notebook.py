@@ -8,17 +8,17 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any, Final
 
 import matplotlib.pyplot as plt
-import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sqlalchemy import Engine
 
 from analytics import data, period
+from analytics.known import known_period
 from analytics.period import DAYS, UNTIL, Period
 from analytics.plots import style
 
@@ -26,7 +26,6 @@ from analytics.plots import style
 SVG: Final = "image/svg+xml"
 TEXT: Final = "text/plain"
 MARKDOWN: Final = "text/markdown"
-_KNOWN: Final = "select min(day) as first from daily_cohorts"
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,6 @@ def start(days: int = 30) -> Notebook:
     return Notebook(engine, _chosen(engine, days))
 
 
-def known_period(engine: Engine, days: int) -> Period:
-    """So many days up to yesterday, or to today where there is nothing before."""
-    first = data.query(engine, _KNOWN)["first"].iloc[0]
-    return period.latest(days, None if pd.isna(first) else first.date(), datetime.now(UTC).date())
-
-
 def _chosen(engine: Engine, days: int) -> Period:
     until = os.environ.get(UNTIL)
     days = int(os.environ.get(DAYS, days))
@@ -69,11 +62,15 @@ def show(drawn: Axes | Figure) -> None:
     figure = drawn if isinstance(drawn, Figure) else drawn.get_figure(root=True)
     if figure is None:
         raise ValueError("These axes are on no figure.")
+    title = style.title_of(figure)
+    if UNTIL in os.environ:
+        # A report says it above the plot, as text that fits every screen.
+        figure.suptitle("").set_in_layout(False)
     picture = io.StringIO()
     # Without the date, the same plot is the same file.
     figure.savefig(picture, format="svg", metadata={"Date": None})
     plt.close(figure)
-    _display({SVG: picture.getvalue(), TEXT: style.title_of(figure)}, raw=True)
+    _display({SVG: picture.getvalue(), TEXT: title}, raw=True)
 
 
 def say(sentence: str) -> None:

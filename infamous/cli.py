@@ -11,8 +11,10 @@ import redis
 import typer
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
+from analytics.period import BadPeriod
 from analytics.redash.client import RedashError
 from analytics.redash.marked import Malformed
+from analytics.report.shelf import CannotWrite
 from infamous import schema
 from infamous import up as ups
 from infamous.children import ChildFailed
@@ -26,6 +28,7 @@ from infamous.commands import (
     proof,
     quarantine,
     redash,
+    report,
     retention,
     rollup,
     run,
@@ -69,7 +72,7 @@ app.add_typer(archive.app, name="archive", help="What passed on the stream, kept
 app.add_typer(
     redash.app, name="redash", help="Dashboards as files: plan, apply, drift, export, open."
 )
-for group in (rollup, shadow, retention, forget, proof):
+for group in (report, rollup, shadow, retention, forget, proof):
     app.add_typer(group.app)
 
 
@@ -86,6 +89,7 @@ def main() -> None:
         mapping.BadMapping,
         refusals.NotAList,
         Malformed,
+        BadPeriod,
     ) as error:
         end(str(error), code=2)
     except (
@@ -109,6 +113,7 @@ def main() -> None:
         importing.BeingImported,
         RedashError,
         LabError,
+        CannotWrite,
     ) as error:
         end(str(error))
     except ProgrammingError as error:

@@ -22,6 +22,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine
 
+from analytics.report import needs
 from infamous import schema, status, view
 from infamous.children import Child, ChildFailed
 from infamous.embedded import locks
@@ -128,6 +129,12 @@ class Run:
             self._child("scheduler", plan.consumers + 1, "jobs", "schedule"),
             self._child("worker", plan.consumers + 2, "jobs", "work", "--no-fork"),
         ]
+        if not needs.missing():
+            self.jobs.append(
+                self._child(
+                    "reporter", plan.consumers + 3, "jobs", "work", "--no-fork", "--reports"
+                )
+            )
 
     def run(self) -> None:
         """From the empty database to the last acknowledgement."""
@@ -159,6 +166,7 @@ class Run:
             environment["RQ_REDIS_URL"] = self.config.rq_redis_url
         if self.config.archive:
             environment["ARCHIVE_URL"] = self.config.archive
+        environment["REPORT_DIR"] = str(self.config.reports)
         port, alive = self.config.metrics_port, self.config.liveness_file
         if port:
             environment["METRICS_PORT"] = str(port + number)

@@ -28,6 +28,7 @@ from jobs import tasks
 from jobs import trim as trims
 from jobs import worker as workers
 from jobs.backpressure import NobodyReads
+from jobs.queue import NAME, REPORTS
 from pipeline import log, settings, stream
 from pipeline.event import Reason
 from pipeline.patience import Stopped, first_line, wait_for
@@ -41,6 +42,9 @@ _YEAR_S = 31_536_000
 _FULL_PAUSE_S = 5.0
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Reports = Annotated[
+    bool, typer.Option("--reports", help="Reports, which wait by themselves, and nothing else.")
+]
 
 app = typer.Typer(
     add_completion=False,
@@ -183,8 +187,10 @@ def work(
             "--fork/--no-fork", help="Each job in a process of its own, or all in this one."
         ),
     ] = True,
+    reports: Reports = False,
 ) -> None:
     """Run jobs from RQ's queue until stopped; start as many as you like."""
+    queue_name = REPORTS if reports else NAME
     with _house(has_signals=False) as house, _queue(house) as connection, _pulse(house) as pulse:
         # RQ says several lines a job; ours says one.
         level = "DEBUG" if house.config.log_level == "debug" else "WARNING"
@@ -193,7 +199,9 @@ def work(
             name = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
             log.get("worker").info("Working", worker=name, redis=_queue_at(house))
             try:
-                workers.worker(connection, pulse, name, forks=forks).work(logging_level=level)
+                workers.worker(connection, pulse, name, forks=forks, queue_name=queue_name).work(
+                    logging_level=level
+                )
             except redis.exceptions.OutOfMemoryError as error:
                 log.get("worker").warning(
                     "Redis is full; making room and trying again", error=first_line(error)
@@ -201,7 +209,8 @@ def work(
             else:
                 return
             with on_signals() as stop:
-                _make_room()
+                if not reports:  # who makes those has no say over the stream
+                    _make_room()
                 pulse.beat()
                 if stop.wait(_FULL_PAUSE_S):
                     return

@@ -21,6 +21,8 @@ from pipeline import log
 from pipeline.patience import first_line
 
 NAME: Final = "infamous"
+# Reports wait by themselves: whoever makes them has notebooks installed, and may only read.
+REPORTS: Final = "infamous-reports"
 # Longer than any of them takes; a job that takes longer was given up by its database or its Redis.
 TIMEOUT_S: Final = 900
 # A task that fails, or whose worker is killed, is run again so often, at once; then its next turn comes.
@@ -112,10 +114,10 @@ class AllowedJob(Job):
         """None: a job does not choose whom a worker calls."""
 
 
-def queue(connection: redis.Redis) -> Queue:
+def queue(connection: redis.Redis, name: str = NAME) -> Queue:
     """Where jobs wait."""
     return Queue(
-        NAME,
+        name,
         connection=connection,
         serializer=JSONSerializer,
         job_class=AllowedJob,
@@ -128,15 +130,20 @@ def enqueue(
     task: Callable[..., Any],
     *,
     job_id: str | None = None,
+    waits_s: int | None = None,
     **arguments: Any,
 ) -> Job:
-    """Have a worker run a task with these arguments; raises DuplicateJobError where that id waits."""
-    return queue(connection).enqueue(
+    """Have a worker run a task with these arguments; raises DuplicateJobError where that id waits.
+
+    A job that nobody takes within ``waits_s`` is gone; None: it waits for ever.
+    """
+    return queue(connection, REPORTS if task is tasks.make_report else NAME).enqueue(
         task,
         kwargs=arguments,
         job_id=job_id,
         unique=job_id is not None,
         retry=Retry(max=RETRIES),
+        ttl=waits_s,
         result_ttl=_RESULT_TTL_S,
         failure_ttl=_FAILURE_TTL_S,
     )

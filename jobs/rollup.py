@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Final
 
@@ -55,6 +55,11 @@ TOTALS: Final = Summary(
     group by hour, action
     """,
 )
+
+# The newest hour that was rolled up, and the first event.
+ROLLED_UP: Final = text("""
+select (select max(hour) from hourly_rollups), (select ts from game_events order by ts limit 1)
+""")
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,17 @@ def hours(from_hour: datetime, to_hour: datetime) -> list[datetime]:
         found.append(hour)
         hour += HOUR
     return found
+
+
+def lately(engine: Engine, count: int) -> list[datetime]:
+    """The last so many hours, up to the current one; and all since the newest that was rolled up, or since
+    the first event where none was.
+    """
+    now = datetime.now(UTC)
+    wanted = now - timedelta(hours=count - 1)
+    with engine.connect() as connection:
+        newest, first = connection.execute(ROLLED_UP).one()
+    return hours(min(wanted, newest or first or wanted), now)
 
 
 def _roll_up_all(

@@ -44,6 +44,8 @@ class Entry:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     # It is due so long after each multiple of ``every_s`` since 1970.
     offset_s: int = 0
+    # A turn that nobody takes for so long is gone; None: it waits for ever.
+    waits_s: int | None = None
 
 
 # Entries that everybody has stored stay so long on the stream.
@@ -59,6 +61,14 @@ SCHEDULE: Final = (
     # When the fewest play, and not at the same time.
     Entry(tasks.check_rollups, _DAY_S, offset_s=3 * _HOUR_S),
     Entry(tasks.prune_health, _DAY_S, offset_s=4 * _HOUR_S),
+    # Of the last seven days that are over. Not everybody has who makes them: then none piles up.
+    Entry(
+        tasks.make_report,
+        _DAY_S,
+        {"days": 7},
+        offset_s=4 * _HOUR_S + 30 * _MINUTE_S,
+        waits_s=20 * _HOUR_S,
+    ),
 )
 
 
@@ -81,7 +91,7 @@ def enqueue_due(
     for entry in schedule:
         job_id = f"{entry.task.__name__}-{turn(entry, now_s)}"
         try:
-            enqueue(connection, entry.task, job_id=job_id, **entry.arguments)
+            enqueue(connection, entry.task, job_id=job_id, waits_s=entry.waits_s, **entry.arguments)
         except DuplicateJobError:
             continue  # another scheduler's, or ours before a restart
         made.append(job_id)

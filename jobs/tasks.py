@@ -6,15 +6,18 @@ be started anew.
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, pool, text
 
+from analytics.period import LONGEST_DAYS
 from jobs import check as checks
 from jobs import retention as retentions
 from jobs import rollup as rollups
@@ -24,7 +27,9 @@ from jobs.progress import in_meta
 from jobs.storage import Storage
 from jobs.tombstones import StillWriting
 from pipeline import partitions, settings, stream
+from pipeline.patience import Stopped
 from pipeline.settings import SettingsError
+from pipeline.stop import on_signals
 from pipeline.stream import Stream
 
 MOST_HOURS: Final = 24 * 400
@@ -37,12 +42,10 @@ MOST_ARCHIVING_S: Final = 120.0
 # Well before the queue's own time limit, which would end it in the middle of a day: then nothing of the day
 # counts as done, and the next turn would come no further.
 MOST_ROLLING_S: Final = 600.0
-
-
-# The newest hour that was rolled up, and the first event.
-ROLLED_UP: Final = text("""
-select (select max(hour) from hourly_rollups), (select ts from game_events order by ts limit 1)
-""")
+# Together well within it, too. Where rollups do not come, a report that says so is better than none.
+MOST_AWAITING_S: Final = 180.0
+MOST_REPORTING_S: Final = 600.0
+_LOOK_S: Final = 2.0
 PRUNE_HEALTH: Final = text("""
 delete from pipeline_health where minute < now() - make_interval(days => :days)
 """)
@@ -79,11 +82,8 @@ def roll_up(hours: int) -> dict[str, Any]:
     What takes longer than ten minutes is left to the next turn.
     """
     _require(1 <= hours <= MOST_HOURS, f"hours must be 1 to {MOST_HOURS}, not {hours}.")
-    now, engine = datetime.now(UTC), _engine()
-    with engine.connect() as connection:
-        newest, first = connection.execute(ROLLED_UP).one()
-    wanted = now - timedelta(hours=hours - 1)
-    also = rollups.hours(min(wanted, newest or first or wanted), now)
+    engine = _engine()
+    also = rollups.lately(engine, hours)
     with _stop_after(MOST_ROLLING_S) as stop:
         return asdict(rollups.roll_up_touched(engine, also, stop=stop, tell=in_meta()))
 
@@ -196,6 +196,47 @@ def end_long_questions(at_most_s: float) -> dict[str, int]:
         return {"ended": ended}
 
 
+def make_report(days: int) -> dict[str, Any]:
+    """A page of all notebooks, of so many days that are over, beside those before it.
+
+    It waits a while for rollups of those days; what it takes longer for is missing from the page, which
+    says so. A signal breaks it off, and is handed on to whoever runs it.
+    """
+    _require(1 <= days <= LONGEST_DAYS, f"days must be 1 to {LONGEST_DAYS}, not {days}.")
+    config = settings.load()
+    if config.database_url is None:
+        raise SettingsError("DATABASE_URL must name a server: set it.")
+    try:
+        with on_signals() as stop:
+            # Here: it takes packages that no other job needs.
+            from analytics import data  # noqa: PLC0415
+            from analytics.report.freshness import freshness  # noqa: PLC0415
+            from analytics.report.make import make  # noqa: PLC0415
+
+            engine, end_s = data.reader(config.database_url), time.monotonic() + MOST_AWAITING_S
+            while not freshness(engine).has_whole_days and time.monotonic() < end_s:
+                if stop.wait(_LOOK_S):
+                    break
+            made = make(
+                config.database_url,
+                days,
+                config.reports,
+                config.reports_kept,
+                stop=stop,
+                tell=in_meta(),
+                all_s=MOST_REPORTING_S,
+            )
+    except Stopped:
+        signal.raise_signal(signal.SIGTERM)
+        raise Stopped("it was asked to stop; the report is made anew") from None
+    return {
+        "path": str(made.path),
+        "notebooks": len(made.notebooks),
+        "failed": [ran.section.name for ran in made.failed],
+        "peak_bytes": made.peak_bytes,
+    }
+
+
 ALL: Final[tuple[Callable[..., Any], ...]] = (
     make_partitions,
     roll_up,
@@ -205,6 +246,7 @@ ALL: Final[tuple[Callable[..., Any], ...]] = (
     drop_old_partitions,
     check_rollups,
     prune_health,
+    make_report,
 )
 
 

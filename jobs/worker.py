@@ -15,7 +15,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from jobs.queue import AllowedJob, queue
+from jobs.queue import NAME, AllowedJob, queue
 from pipeline import log
 from pipeline.patience import first_line
 from pipeline.pulse import Pulse
@@ -48,9 +48,14 @@ class _BeatsHere(_Beats, SimpleWorker):
 
 
 def worker(
-    connection: redis.Redis, pulse: Pulse, name: str | None = None, *, forks: bool = True
+    connection: redis.Redis,
+    pulse: Pulse,
+    name: str | None = None,
+    *,
+    forks: bool = True,
+    queue_name: str = NAME,
 ) -> BaseWorker:
-    """Who runs the queue's jobs; ``forks`` False: all of them in this process."""
+    """Who runs a queue's jobs; ``forks`` False: all of them in this process."""
     kind: type[_Beats] = _BeatsForking if forks else _BeatsHere
     options: dict[str, Any] = {
         "connection": connection,
@@ -60,7 +65,7 @@ def worker(
         "maintenance_interval": _MAINTENANCE_S,
         "worker_ttl": _TTL_S,
     }
-    made = kind([queue(connection)], name=name, **options)
+    made = kind([queue(connection, queue_name)], name=name, **options)
     made.pulse = pulse
     made.push_exc_handler(_tell)  # type: ignore[no-untyped-call]
     log.adopt(*_LOGGERS)

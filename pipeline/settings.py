@@ -64,6 +64,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Its address for people's browsers; None: the same.
     redash_public_url: str | None = None
     redash_source_url: str | None = None
+    # A folder for reports, and how many of them stay there; None: reports/ in the data folder.
+    report_dir: str | None = None
+    reports_kept: Positive = 14
     # How long backups of Postgres and Redis are kept, which no job reaches; None: nobody said.
     backup_days: Positive | None = None
     # A batch is stored when it holds this many entries or bytes, or its first entry waited this long,
@@ -105,6 +108,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.archive_url
 
     @property
+    def reports(self) -> Path:
+        """Where reports are kept, absolute."""
+        if self.report_dir is None:
+            return self.home / "reports"
+        return Path(self.report_dir).expanduser().resolve()
+
+    @property
     def home(self) -> Path:
         """The data folder of the embedded servers, absolute."""
         return Path(self.infamous_home).expanduser().resolve()
@@ -138,12 +148,12 @@ def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = 
     for choice in ("log_format", "log_level"):
         if choice in values:
             values[choice] = values[choice].lower()
-    if "infamous_home" in values:
+    for field in ("infamous_home", "report_dir"):
         try:
-            Path(values["infamous_home"]).expanduser()
+            Path(values.get(field, "")).expanduser()
         except RuntimeError:
             raise SettingsError(
-                f"INFAMOUS_HOME={values['infamous_home']} names the home of no user of this machine."
+                f"{field.upper()}={values[field]} names the home of no user of this machine."
             ) from None
     try:
         return msgspec.convert(values, Settings, strict=False)

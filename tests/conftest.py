@@ -184,6 +184,8 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "LOG_FORMAT",
         "RETENTION_DAYS",
         "ARCHIVE_URL",
+        "REPORT_DIR",
+        "REPORTS_KEPT",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("INFAMOUS_HOME", str(tmp_path / "home"))

@@ -57,6 +57,9 @@ KARMA: Final = LinearSegmentedColormap.from_list(
     "karma", ["#8c2d04", VERMILION, "#f7f7f7", BLUE, "#083d63"]
 )
 
+# In inches.
+_NOTHING_HIGH: Final = 1.8
+
 _THEME: Final[dict[str, Any]] = {
     "axes.edgecolor": "#b0b0b0",
     "axes.labelcolor": SOFT,
@@ -114,7 +117,10 @@ def title_of(figure: Figure) -> str:
 
 
 def nothing(axes: Axes, title: str, why: str) -> Axes:
-    """A plot of nothing: it says so, and what there would have to be."""
+    """A plot of nothing: it says so, and what there would have to be; in no more room than that takes."""
+    figure = axes.get_figure(root=True)
+    if figure is not None:
+        figure.set_figheight(_NOTHING_HIGH)
     axes.set_axis_off()
     axes.text(
         0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=SOFT, wrap=True

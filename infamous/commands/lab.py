@@ -31,7 +31,7 @@ def open_lab(
         with (
             on_signals(lab.GRACE_S) as stop,
             lab.running(
-                home, found.servers.database_url, home / "reports", port, found.servers.lock_fds
+                home, found.servers.database_url, found.config.reports, port, found.servers.lock_fds
             ) as (child, address),
         ):
             print(f"{address}\nNotebooks of yours go into work/. Ctrl-C ends it.", flush=True)

@@ -15,6 +15,7 @@ import producer.__main__
 from infamous import house, logins, report, schema
 from infamous import up as ups
 from infamous.commands.moments import seconds
+from infamous.commands.report import require_packages
 from infamous.house import AsJson, export, joined, print_json, stoppable
 from pipeline import log, settings
 from producer import history
@@ -108,11 +109,13 @@ def consume(*, metrics_port: MetricsPort = None) -> None:
 
 
 @app.command()
-def worker() -> None:
+def worker(*, reports: jobs.__main__.Reports = False) -> None:
     """Run the jobs that wait on RQ's queue until stopped. Start as many as you like."""
+    if reports:
+        require_packages()
     with stoppable(), joined() as house:
         export(house.servers, house.config.archive)
-        jobs.__main__.work()
+        jobs.__main__.work(reports=reports)
 
 
 @app.command()

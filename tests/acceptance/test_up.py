@@ -152,8 +152,8 @@ def test_a_killed_launcher_takes_everything_along(launch: Launcher, ready_home: 
     process = launch.start(*arguments, environment=environment_of(home))
     wait_until(lambda: is_live(process), "it is live")
     kinds = (
-        *("-m producer", "-m consumer", "-m jobs schedule", "-m jobs work"),
-        *("infamous.embedded.keeper", "postgres", "server"),
+        *("-m producer", "-m consumer", "-m jobs schedule", "-m jobs work --no-fork"),
+        *("-m jobs work --no-fork --reports", "infamous.embedded.keeper", "postgres", "server"),
     )
     log = home / "log" / "worker.log"
     wait_until(lambda: "job=roll_up" in log.read_text(encoding="utf-8"), "a rollup to be made")

@@ -50,3 +50,12 @@ def test_the_check_comes_at_night_and_every_task_is_one_that_may_run() -> None:
     (check,) = [entry for entry in SCHEDULE if entry.task is tasks.check_rollups]
     assert turn(check, at("2026-11-24 12:00")) == at("2026-11-24 03:00")
     assert {entry.task for entry in SCHEDULE} <= set(tasks.ALL)
+
+
+def test_the_report_comes_when_the_checks_are_over() -> None:
+    """At half past four, of a week; a turn that nobody took is gone before the next one comes."""
+    (report,) = [entry for entry in SCHEDULE if entry.task is tasks.make_report]
+    assert turn(report, at("2026-11-24 12:00")) == at("2026-11-24 04:30")
+    assert report.arguments == {"days": 7}
+    assert report.waits_s is not None
+    assert report.waits_s < report.every_s

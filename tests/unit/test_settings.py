@@ -106,6 +106,7 @@ def test_precedence(
         ("RQ_REDIS_URL", "http://h"),
         ("RETENTION_DAYS", "0"),
         ("RETENTION_DAYS", "ninety"),
+        ("REPORTS_KEPT", "0"),
         ("BATCH_ROWS", "-1"),
         ("BATCH_ROWS", "1.5"),
         ("BATCH_BYTES", "8MB"),
@@ -216,6 +217,22 @@ def test_home_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doten
     monkeypatch.setenv("HOME", "/home/someone")
     assert settings.load({"INFAMOUS_HOME": "data"}, dotenv=dotenv).home == tmp_path / "data"
     assert settings.load({"INFAMOUS_HOME": "~/x"}, dotenv=dotenv).home == Path("/home/someone/x")
+
+
+def test_reports_are_at_home_or_where_it_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dotenv: Path
+) -> None:
+    """Absolute, as the data folder is: a worker is started elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    at_home = settings.load({"INFAMOUS_HOME": "data"}, dotenv=dotenv)
+    assert at_home.reports == tmp_path / "data" / "reports"
+    assert settings.load({"REPORT_DIR": "r"}, dotenv=dotenv).reports == tmp_path / "r"
+    assert settings.load({"REPORT_DIR": "~/r"}, dotenv=dotenv).reports == Path("/home/someone/r")
+    with pytest.raises(
+        SettingsError, match=r"^REPORT_DIR=~nobody-here/r names the home of no user"
+    ):
+        settings.load({"REPORT_DIR": "~nobody-here/r"}, dotenv=dotenv)
 
 
 @pytest.mark.parametrize(

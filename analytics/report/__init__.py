@@ -1,0 +1,1 @@
+"""The report: all notebooks of a few days on one page."""
