@@ -127,7 +127,7 @@ class Retention:
     def finding(self) -> str:
         """In a sentence."""
         if self.day_1 is None:
-            return "Nobody's second day is over yet"
+            return "No newcomer's second day lies in these days"
         told = f"{words.percent(self.day_1)} come back on the next day"
         if self.day_7 is None:
             return told

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 import seaborn as sns
-from matplotlib import dates
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from analytics import words
 from analytics.players import AWAY_DAYS, Stay, retention
@@ -15,32 +15,43 @@ from analytics.plots import style
 _MOST_COHORTS = 31
 _FEWEST_PLAYERS = 20
 _SHOWN_SHARES = 31
+_MOST_DAYS = 92
 _GROUPS = (style.INK, style.GREEN, style.PURPLE)
 
 
 def daily_actives(actives: pd.DataFrame) -> Axes:
-    """New and returning players a day, stacked, of :func:`analytics.players.actives`."""
+    """New and returning players a day, stacked, of :func:`analytics.players.actives`; of more than a
+    quarter of a year, means of seven days.
+    """
     axes = style.canvas()
-    if not actives["active_players"].sum():
+    counts = actives.set_index("day")[["returning_players", "new_players"]].astype("float64")
+    active = counts.sum(axis=1)
+    if not active.sum():
         return style.nothing(axes, "Nobody played", "No player did anything on these days.")
-    days = actives["day"]
-    axes.bar(days, actives["returning_players"], color=style.MAIN, width=0.9, label="returning")
+    by_week = len(counts) > _MOST_DAYS
+    # Whole sevens up to the last day: a part of one would look like a dip, or a peak.
+    shown = counts.iloc[len(counts) % 7 :].rolling(7).mean().iloc[6::7] if by_week else counts
+    width, line = (7.0, 0) if by_week else (0.9, 0.5)
     axes.bar(
-        days, actives["new_players"], bottom=actives["returning_players"], color=style.OTHER,
-        width=0.9, label="on their first day",
+        shown.index, shown["returning_players"], color=style.MAIN, width=width, lw=line,
+        label="returning",
+    )  # fmt: skip
+    axes.bar(
+        shown.index, shown["new_players"], bottom=shown["returning_players"], color=style.OTHER,
+        width=width, lw=line, label="on their first day",
     )  # fmt: skip
     axes.set(xlabel="UTC day", ylabel="players")
-    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(axes.xaxis.get_major_locator()))
+    style.day_axis(axes.xaxis, len(counts))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(visible=False, axis="x")
-    axes.legend(loc="upper right", ncols=2)
-    axes.margins(y=0.16)
-    mean = actives["active_players"].mean()
-    peak = actives.iloc[int(actives["active_players"].argmax())]
+    axes.figure.legend(loc="outside lower center", ncols=2)
+    mean, peak = active.mean(), active.idxmax()
+    told = "1 player" if mean == 1 else f"{words.number(mean, 0 if mean >= 100 else 1)} players"
+    day = f"{peak:%-d %b %Y}" if len(counts) > 365 else f"{peak:%-d %b}"
     return style.headed(
         axes,
-        f"{words.number(mean)} players a day, at most {words.whole(peak['active_players'])}"
-        f" on {peak['day']:%-d %b}",
-        "Active players by UTC day: whoever did anything on it",
+        f"{told} a day, at most {words.whole(active.max())} on {day}",
+        "Active players, who did anything on a UTC day" + ("; means of 7 days" if by_week else ""),
     )
 
 
@@ -83,9 +94,9 @@ def cohort_heat_map(cohorts: pd.DataFrame) -> Axes:
     said = low if low == high else f"{low} to {high}"
     return style.headed(
         axes,
-        f"Of who came in a {unit}, {said} are back on the next day",
+        f"Of those who came in one {unit}, {said} are back on the next day",
         f"A row: who came {'in the week from' if by_week else 'on'} that day (how many);"
-        " a cell: % of them active on exactly that day",
+        " a cell: % of them active that many days later",
     )
 
 

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib import dates
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -129,17 +130,17 @@ def nothing(axes: Axes, title: str, why: str) -> Axes:
     return axes
 
 
-def percent_axis(axis: Any, digits: int = 0) -> None:
+def percent_axis(axis: Axis, digits: int = 0) -> None:
     """Label an axis of shares, 0 to 1, in percent."""
     axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.{digits}f}%"))
 
 
-def thousands_axis(axis: Any) -> None:
+def thousands_axis(axis: Axis) -> None:
     """Label an axis of counts: 12,000."""
     axis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
 
 
-def day_axis(axis: Any, days: int) -> None:
+def day_axis(axis: Axis, days: int) -> None:
     """Label an axis of UTC days, so many, as short as can be: with days, never with hours."""
     if days <= 10:
         axis.set_major_locator(dates.DayLocator())
@@ -148,11 +149,3 @@ def day_axis(axis: Any, days: int) -> None:
     locator = dates.AutoDateLocator()
     axis.set_major_locator(locator)
     axis.set_major_formatter(dates.ConciseDateFormatter(locator))
-
-
-def named_line(axes: Axes, x: float, y: float, name: str, color: str) -> None:
-    """The name of a line at its end, in its colour: nobody looks for it in a legend."""
-    axes.annotate(
-        name, (x, y), xytext=(6, 0), textcoords="offset points", color=color, va="center",
-        fontweight="bold", annotation_clip=False,
-    )  # fmt: skip

@@ -6,11 +6,13 @@ import itertools
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
 from analytics import players
+from analytics.plots import players as plots
 from producer.simulate import COLE, DAY_MS, PLANTED, Persona
 from tests.notebooks import planted
 
@@ -90,3 +92,60 @@ def test_nobody_gone_is_no_curve() -> None:
     here = pd.DataFrame({"side": ["hero"], "days": [5], "has_left": [False]})
     assert players.survival(here).empty
     assert players.stay(here).finding == "Fewer than half have left so far"
+
+
+def _days(counts: list[tuple[int, int]]) -> pd.DataFrame:
+    """Returning and new players of days up to one."""
+    days = pd.date_range(end="2026-11-27", periods=len(counts)).astype("datetime64[s]")
+    returning, new = zip(*counts, strict=True) if counts else ((), ())
+    active = [sum(both) for both in counts]
+    return pd.DataFrame(
+        {"day": days, "active_players": active, "returning_players": returning, "new_players": new}
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "title", "bars"),
+    [
+        ([(3, 1), (1, 0), (0, 7)], "4.0 players a day, at most 7 on 27 Nov", 3),
+        ([(1, 0)] * 30, "1 player a day, at most 1 on 29 Oct", 30),
+        # 57 whole sevens; the odd day before them is in the mean, and in no bar.
+        ([(9, 1)] * 399 + [(200, 0)], "10.5 players a day, at most 200 on 27 Nov 2026", 57),
+    ],
+)
+def test_days_are_told_and_drawn_as_they_were(
+    counts: list[tuple[int, int]], title: str, bars: int
+) -> None:
+    """The title's mean and peak are those of the days, however many; long histories go by seven days."""
+    axes = plots.daily_actives(_days(counts))
+    assert axes.figure.get_suptitle() == title
+    assert len(axes.patches) == 2 * bars
+
+
+def test_no_days_draw_no_bars() -> None:
+    """Nothing is no error, and says so."""
+    assert plots.daily_actives(_days([])).figure.get_suptitle() == "Nobody played"
+    assert plots.daily_actives(_days([(0, 0)])).figure.get_suptitle() == "Nobody played"
+
+
+def test_small_cohorts_are_put_together_by_week() -> None:
+    """A row of two players says nothing: seven such days are one row of fourteen, and its share theirs."""
+    days = pd.date_range("2026-11-02", periods=7).astype("datetime64[s]")  # a Monday
+    cohorts = pd.DataFrame(
+        {"cohort": days, "days_since": 1, "players": 2, "active_players": [2, 1, 0, 1, 1, 1, 1]}
+    )
+    axes = plots.cohort_heat_map(cohorts)
+    assert (
+        axes.figure.get_suptitle() == "Of those who came in one week, 50% are back on the next day"
+    )
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["2 Nov (14)"]
+    assert [text.get_text() for text in axes.texts] == ["50"]
+
+
+def test_the_survival_plot_starts_with_everyone() -> None:
+    """At day 0 all are there, and whoever leaves on a day is gone after it."""
+    stays = _stays_of("hero", list(range(20)))
+    axes = plots.survival({"everyone": players.survival(stays)}, players.stay(stays))
+    (line,) = [line for line in axes.lines if line.get_label() == "everyone"]
+    drawn = np.asarray(line.get_xydata())
+    assert drawn[:2].tolist() == [[0, 1], [1, pytest.approx(0.95)]]
