@@ -11,8 +11,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from sqlalchemy import Engine, create_engine, pool
@@ -21,6 +20,9 @@ from infamous.embedded import servers
 from pipeline import log, settings, stream
 from pipeline.settings import Settings
 from pipeline.stream import Stream
+
+# Named, so that none is started.
+_NO_REDIS: Final = ""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
@@ -69,14 +71,40 @@ def stoppable() -> Iterator[None]:
     yield
 
 
+@dataclass(frozen=True)
+class Tables:
+    """Everything that a command needs which only looks at what is stored."""
+
+    config: Settings
+    database_url: str
+    engine: Engine
+    # For the pass_fds of children that read: the server runs as long as they do.
+    lock_fds: tuple[int, ...]
+
+
+@contextmanager
+def tables() -> Iterator[Tables]:
+    """Join the database alone: whoever reads what is stored may have no way to the stream."""
+    config = settings.load()
+    log.configure(config.log_format, config.log_level)
+    if config.database_url is None:
+        _require_data(config)
+    with servers.joined(config.home, config.database_url, _NO_REDIS, say=log.complain) as found:
+        engine = _engine(found.database_url)
+        try:
+            yield Tables(config, found.database_url, engine, found.lock_fds)
+        finally:
+            engine.dispose()
+
+
 @contextmanager
 def joined(*, must_exist: bool = False, say: Any = log.complain) -> Iterator[House]:
     """Join the servers. ``must_exist``: do not make a data folder only to find it empty."""
     config = settings.load()
     log.configure(config.log_format, config.log_level)
     is_embedded = config.database_url is None or config.redis_url is None
-    if must_exist and is_embedded and _is_unused(config.home):
-        end(f"There is no data in {config.home} yet: `infamous up` makes some.")
+    if must_exist and is_embedded:
+        _require_data(config)
     with servers.joined(config.home, config.database_url, config.redis_url, say=say) as found:
         engine = _engine(found.database_url)
         source = Stream(stream.connect(found.redis_url))
@@ -95,8 +123,10 @@ def _engine(url: str) -> Engine:
     )
 
 
-def _is_unused(home: Path) -> bool:
-    return not home.exists() or (home.is_dir() and not (home / "embedded.json").exists())
+def _require_data(config: Settings) -> None:
+    home = config.home
+    if not home.exists() or (home.is_dir() and not (home / "embedded.json").exists()):
+        end(f"There is no data in {home} yet: `infamous up` makes some.")
 
 
 def export(found: servers.Servers, archive: str | None = None) -> None:

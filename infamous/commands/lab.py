@@ -7,8 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
-from infamous import house, lab
-from infamous.house import end, joined, stoppable
+from infamous import house, lab, rolled_up
+from infamous.house import end, stoppable, tables
 from pipeline.stop import on_signals
 
 app = house.commands()
@@ -26,17 +26,15 @@ def open_lab(
     """Open the notebooks in JupyterLab, connected to the data, until Ctrl-C."""
     if not lab.is_installed():
         end("JupyterLab is not installed here: run `make lab`, which installs and starts it.")
-    with stoppable(), joined(must_exist=True) as found:
-        home = found.config.home
-        with (
-            on_signals(lab.GRACE_S) as stop,
-            lab.running(
-                home, found.servers.database_url, found.config.reports, port, found.servers.lock_fds
-            ) as (child, address),
-        ):
-            print(f"{address}\nNotebooks of yours go into work/. Ctrl-C ends it.", flush=True)
+    with stoppable(), tables() as found, on_signals(lab.GRACE_S) as stop:
+        rolled_up.roll_up(found.engine, stop)
+        if stop.is_set():
+            return
+        home, reports = found.config.home, found.config.reports
+        with lab.running(home, found.database_url, reports, port, found.lock_fds) as (child, at):
+            print(f"{at}\nNotebooks of yours go into work/. Ctrl-C ends it.", flush=True)
             if browser:
-                webbrowser.open(address)
+                webbrowser.open(at)
             while not stop.wait(_LOOK_S):
                 if not child.is_alive:
                     raise lab.LabError(

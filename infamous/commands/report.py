@@ -6,23 +6,17 @@ import threading
 import time
 import webbrowser
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
-from sqlalchemy.exc import DBAPIError
 
 from analytics import words
 from analytics.period import Period, days_of
 from analytics.report import needs
-from infamous import house, progress
-from infamous.house import AsJson, House, end, joined, print_json
-from jobs import rollup as rollups
+from infamous import house, progress, rolled_up
+from infamous.house import AsJson, Tables, end, print_json, tables
 from pipeline.patience import Stopped
 from pipeline.stop import on_signals
-
-# What Postgres says to those who may read alone.
-_MAY_NOT_WRITE: Final = frozenset({"42501", "25006"})
-_HOURS: Final = 2
 
 app = house.commands()
 
@@ -48,10 +42,10 @@ def make(
     """
     days = days_of(since)
     require_packages()
-    with joined(must_exist=True) as house, on_signals() as stop:
-        _roll_up(house, stop)
+    with tables() as found, on_signals() as stop:
+        rolled_up.roll_up(found.engine, stop)
         try:
-            made, seconds = _made(house, days, out, stop)
+            made, seconds = _made(found, days, out, stop)
         except Stopped:
             end("It was stopped: no report was made.")
     if as_json:
@@ -73,28 +67,17 @@ def require_packages() -> None:
         )
 
 
-def _roll_up(house: House, stop: threading.Event) -> None:
-    """Nobody else may have done it here; whoever may only read leaves it to those who do."""
-    try:
-        with progress.shown("Rolling up, hours") as tell:
-            lately = rollups.lately(house.engine, _HOURS)
-            rollups.roll_up_touched(house.engine, lately, stop=stop, tell=tell)
-    except DBAPIError as error:
-        if getattr(error.orig, "pgcode", None) not in _MAY_NOT_WRITE:
-            raise
-
-
-def _made(house: House, days: int, out: Path | None, stop: threading.Event) -> tuple[Any, float]:
+def _made(found: Tables, days: int, out: Path | None, stop: threading.Event) -> tuple[Any, float]:
     # Here: it takes packages that no other command needs, and a second.
     from analytics.report.make import make  # noqa: PLC0415
 
     began_s = time.monotonic()
     with progress.shown("Running notebooks") as tell:
         made = make(
-            house.servers.database_url,
+            found.database_url,
             days,
-            house.config.reports if out is None else out.expanduser().resolve(),
-            house.config.reports_kept,
+            found.config.reports if out is None else out.expanduser().resolve(),
+            found.config.reports_kept,
             stop=stop,
             tell=tell,
         )

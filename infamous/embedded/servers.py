@@ -78,8 +78,8 @@ def joined(
         held.extend(_use(folder, name, deadline) for name in needed)
         state = _when_ready(folder, needed, deadline, say)
         servers = Servers(
-            database_url=database_url or state["postgres"]["url"],
-            redis_url=redis_url or state["redis"]["url"],
+            database_url=state["postgres"]["url"] if database_url is None else database_url,
+            redis_url=state["redis"]["url"] if redis_url is None else redis_url,
             psql=state["postgres"]["client"] or None if database_url is None else None,
             redis_cli=state["redis"]["client"] or None if redis_url is None else None,
             lock_fds=tuple(held),
