@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final
@@ -18,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sqlalchemy import Engine
 
-from analytics import data, period
+from analytics import data, period, words
 from analytics.period import DAYS, UNTIL, Period
 from analytics.plots import style
 
@@ -26,6 +27,7 @@ from analytics.plots import style
 SVG: Final = "image/svg+xml"
 TEXT: Final = "text/plain"
 MARKDOWN: Final = "text/markdown"
+HTML: Final = "text/html"
 _KNOWN: Final = "select min(day) as first from daily_cohorts"
 
 
@@ -44,8 +46,15 @@ def start(days: int = 30) -> Notebook:
     database.
     """
     style.use()
+    _use_whole_tables()
     engine = data.connect()
     return Notebook(engine, _chosen(engine, days))
+
+
+def _use_whole_tables() -> None:
+    """Show a sentence in a table whole, and a dollar as a dollar."""
+    pd.set_option("display.max_colwidth", 160)
+    pd.set_option("display.html.use_mathjax", False)
 
 
 def known_period(engine: Engine, days: int) -> Period:
@@ -70,6 +79,32 @@ def show(drawn: Axes | Figure) -> None:
     figure.savefig(picture, format="svg", metadata={"Date": None})
     plt.close(figure)
     _display({SVG: picture.getvalue(), TEXT: style.title_of(figure)}, raw=True)
+
+
+def table(frame: pd.DataFrame) -> None:
+    """Show a frame to be read: words on the left, numbers on the right, no index. Nothing in it is HTML."""
+    text = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
+    shown = frame.assign(**{str(name): _plain(frame[name]) for name in text})
+    styled = shown.style.hide(axis="index")
+    styled.format(escape="html", thousands=",", precision=1, na_rep=words.DASH)
+    styled.set_properties(subset=text, **{"text-align": "left"})
+    places = [list(frame).index(name) for name in text]
+    styled.set_table_styles(
+        [{"selector": f"th.col{place}", "props": "text-align: left"} for place in places]
+    )
+    # By what it looks like, and not by chance: the same table is the same text.
+    styled.set_uuid(f"{zlib.crc32(repr((list(frame), text)).encode()):08x}")
+    plain = shown.to_string(index=False, na_rep=words.DASH)
+    _display({HTML: styled.to_html(), TEXT: plain}, raw=True)
+
+
+def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
+    """A column of words; moments are those of a UTC day where they all are, else to the second."""
+    if not pd.api.types.is_datetime64_any_dtype(column):
+        return column
+    is_days = bool((column.dropna().dt.normalize() == column.dropna()).all())
+    shown: pd.Series[Any] = column.dt.strftime("%-d %b %Y" if is_days else "%-d %b %Y, %H:%M:%S")
+    return shown
 
 
 def say(sentence: str) -> None:

@@ -58,6 +58,10 @@ class Period:
             return f"{first:%-d %b} to {last:%-d %b %Y}"
         return f"{first.day} to {last:%-d %b %Y}"
 
+    def _repr_markdown_(self) -> str:
+        """For notebooks."""
+        return f"{self}, UTC"
+
 
 def ending(last: date, days: int) -> Period:
     """So many days, the last of which is this."""

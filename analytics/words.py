@@ -48,6 +48,26 @@ def lasting(seconds: float | None) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
+def signed(value: float | None) -> str:
+    """``+12``, ``−3``, ``0``."""
+    if value is None or is_missing(value):
+        return DASH
+    return f"{value:+,.0f}".replace("-", "−") if round(value) else "0"
+
+
+def name(text: str, most: int = 32) -> str:
+    """What a sender calls somebody or something, on one line, without what cannot be seen, and cut."""
+    seen = " ".join("".join(c if c.isprintable() else " " for c in text).split()) or DASH
+    return seen if len(seen) <= most else f"{seen[: most - 1]}…"
+
+
+def literal(text: str) -> str:
+    """The same text in Markdown, in which nothing of it is markup, mathematics or HTML."""
+    return "".join(
+        c if c.isalnum() or c in " ,;:%" or ord(c) > 127 else f"&#{ord(c)};" for c in text
+    )
+
+
 def listed(things: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     if len(things) < 2:

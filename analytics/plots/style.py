@@ -72,6 +72,8 @@ _THEME: Final[dict[str, Any]] = {
     # The same plot is the same file.
     "svg.hashsalt": "infamous",
     "text.color": INK,
+    # A name is what its sender wrote, dollars and all.
+    "text.parse_math": False,
     "xtick.color": SOFT,
     "ytick.color": SOFT,
 }

@@ -346,7 +346,7 @@ def test_a_notebook_runs_in_the_container(stack: Stack) -> None:
         *("--no-input", "--stdout", "notebooks/01_tour.ipynb"),
     )
     # The page's own style sheet holds pictures too.
-    assert len(re.findall(r'<img\b[^>]*\bsrc="data:image/png', done.stdout)) == 2
+    assert len(re.findall(r'<img\b[^>]*\bsrc="data:image/svg', done.stdout)) == 3
     assert "Traceback" not in done.stdout
 
 
