@@ -160,6 +160,8 @@ def survival(curves: dict[str, pd.DataFrame]) -> Axes:
 def survival_finding(curves: dict[str, pd.DataFrame]) -> str:
     """What the curves say, in a sentence."""
     first = next(iter(curves))
+    if curves[first].empty:
+        return "Nobody can be missed yet"
     half = median_days(curves[first])
     told = (
         f"Half of {'all' if first not in style.OF_SIDE else first + 's'} have left after"

@@ -6,6 +6,7 @@ what is of heroes is blue, of villains vermilion, wherever it stands.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter
 
 from analytics.frames import HERO, NEUTRAL, VILLAIN
@@ -56,6 +59,10 @@ KARMA: Final = LinearSegmentedColormap.from_list(
     "karma", ["#8c2d04", VERMILION, "#f7f7f7", BLUE, "#083d63"]
 )
 
+_POINTS_AN_INCH: Final = 72
+# Beside a subtitle, the axis' labels take their room.
+_LABELS_INCH: Final = 1.0
+
 _THEME: Final[dict[str, Any]] = {
     "axes.edgecolor": "#b0b0b0",
     "axes.labelcolor": SOFT,
@@ -82,6 +89,8 @@ _THEME: Final[dict[str, Any]] = {
 def use() -> None:
     """Draw everything from here on in this style: large enough to be read from the back of a room."""
     sns.set_theme(style="whitegrid", context="notebook", font_scale=1.05, rc=_THEME)
+    # A name in a script that the font lacks is drawn as boxes: there is nothing to be done about it here.
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
 
 
 def canvas(height: float = 4.6, width: float = 9.0) -> Axes:
@@ -91,29 +100,43 @@ def canvas(height: float = 4.6, width: float = 9.0) -> Axes:
 
 def headed(axes: Axes, title: str, subtitle: str = "") -> Axes:
     """Say above a plot what was found, and below that, smaller, what is drawn and in what unit."""
-    axes.set_title(
-        subtitle, loc="left", fontsize="medium", color=SOFT, pad=10, wrap=True, fontweight="normal"
-    )
     figure = axes.get_figure(root=True)
+    # Sizes are those of the theme, once it is chosen.
+    large, medium = FontProperties(size="x-large", weight="bold"), FontProperties(size="medium")
     if figure is not None:
-        figure.suptitle(
-            title, x=0.01, ha="left", fontsize="x-large", fontweight="bold", color=INK, wrap=True
-        )
+        width = figure.get_figwidth()
+        subtitle = _wrapped(subtitle, medium, width - _LABELS_INCH)
+        title = _wrapped(title, large, width)
+        figure.suptitle(title, x=0.01, ha="left", fontproperties=large, color=INK)
+    axes.set_title(subtitle, loc="left", fontproperties=medium, color=SOFT, pad=10)
     sns.despine(ax=axes, left=True)
     return axes
 
 
+def _wrapped(text: str, font: FontProperties, inches: float) -> str:
+    """The same in lines that are no wider. By hand: what matplotlib wraps has no height while a plot is laid
+    out, and is taken for mathematics whatever it is told.
+    """
+    lines: list[str] = []
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines else word
+        points = text_to_path.get_text_width_height_descent(longer, font, ismath=False)[0]
+        if lines and points <= 0.98 * inches * _POINTS_AN_INCH:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
 def title_of(figure: Figure) -> str:
     """What a figure's heading says."""
-    return figure.get_suptitle()
+    return figure.get_suptitle().replace("\n", " ")
 
 
 def nothing(axes: Axes, title: str, why: str) -> Axes:
     """A plot of nothing: it says so, and what there would have to be."""
     axes.set_axis_off()
-    axes.text(
-        0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=SOFT, wrap=True
-    )
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=SOFT)
     headed(axes, title)
     return axes
 

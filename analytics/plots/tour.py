@@ -87,11 +87,12 @@ def weekly_rhythm(hours: pd.DataFrame) -> Axes:
         return style.nothing(axes, "No rhythm yet", "There is no event on these days.")
     table = rhythm(hours)
     sns.heatmap(
-        table, ax=axes, cmap=style.AMOUNT, vmin=0, linewidths=0.8, linecolor="white", cbar=False
-    )
+        table, ax=axes, cmap=style.AMOUNT, vmin=0, vmax=max(1, float(table.max().max())),
+        linewidths=0.8, linecolor="white", cbar=False,
+    )  # fmt: skip
     bar = axes.figure.colorbar(axes.collections[0], ax=axes, label="events in the hour", pad=0.02)
     # As many as fit would be others once it is laid out, and wider.
-    bar.ax.yaxis.set_major_locator(MaxNLocator(4))
+    bar.ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     style.thousands_axis(bar.ax.yaxis)
     bar.outline.set_visible(False)
     axes.set_yticks([place + 0.5 for place in range(7)], [day[:3] for day in WEEKDAYS], rotation=0)
