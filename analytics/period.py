@@ -27,6 +27,10 @@ class Period:
     first: date
     last: date
 
+    def __post_init__(self) -> None:
+        if self.first > self.last:
+            raise BadPeriod("A period has one day at least.")
+
     @property
     def days(self) -> int:
         """How many."""
@@ -64,7 +68,7 @@ class Period:
 
 
 def ending(last: date, days: int) -> Period:
-    """So many days, the last of which is this."""
+    """So many days, the last of which is this. Raises BadPeriod where there are none."""
     return Period(last - timedelta(days=days - 1), last)
 
 
