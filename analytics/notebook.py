@@ -83,6 +83,9 @@ def show(drawn: Axes | Figure) -> None:
 
 def table(frame: pd.DataFrame) -> None:
     """Show a frame to be read: words on the left, numbers on the right, no index. Nothing in it is HTML."""
+    if frame.empty:
+        say("There are none.")
+        return
     text = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
     shown = frame.assign(**{str(name): _plain(frame[name]) for name in text})
     styled = shown.style.hide(axis="index")

@@ -85,6 +85,11 @@ def literal(text: str) -> str:
     )
 
 
+def sentence(text: str) -> str:
+    """The same, begun with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 def listed(things: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     if len(things) < 2:

@@ -62,6 +62,8 @@ KARMA: Final = LinearSegmentedColormap.from_list(
 _POINTS_AN_INCH: Final = 72
 # Beside a subtitle, the axis' labels take their room.
 _LABELS_INCH: Final = 1.0
+# Nothing takes no room.
+_NOTHING_INCH: Final = 2.2
 
 _THEME: Final[dict[str, Any]] = {
     "axes.edgecolor": "#b0b0b0",
@@ -121,10 +123,14 @@ def _wrapped(text: str, font: FontProperties, inches: float) -> str:
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
         points = text_to_path.get_text_width_height_descent(longer, font, ismath=False)[0]
-        if lines and points <= 0.98 * inches * _POINTS_AN_INCH:
+        if lines and points <= 0.96 * inches * _POINTS_AN_INCH:
             lines[-1] = longer
         else:
             lines.append(word)
+    if len(lines) > 1 and " " not in lines[-1] and " " in lines[-2]:
+        # No word is left alone, least of all a unit.
+        lines[-2], _, last = lines[-2].rpartition(" ")
+        lines[-1] = f"{last} {lines[-1]}"
     return "\n".join(lines)
 
 
@@ -137,8 +143,10 @@ def nothing(axes: Axes, title: str, why: str) -> Axes:
     """A plot of nothing: it says so, and what there would have to be."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=SOFT)
-    headed(axes, title)
-    return axes
+    figure = axes.get_figure(root=True)
+    if figure is not None:
+        figure.set_figheight(_NOTHING_INCH)
+    return headed(axes, title)
 
 
 def percent_axis(axis: Any, digits: int = 0) -> None:

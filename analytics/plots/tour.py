@@ -72,7 +72,7 @@ def _most(table: pd.DataFrame, total: int) -> str:
     action, done = table.columns[0], int(table.iloc[:, 0].sum())
     if total == 1:
         return f"There is one event: {action}"
-    share = f"{words.percent(done / total)} of" if done < total else "All"
+    share = f"{words.sentence(words.percent(done / total))} of" if done < total else "All"
     told = f"{share} {words.whole(total)} events are {_DONE[action]}"
     daily = table.sum(axis="columns")
     if len(daily) < 2:

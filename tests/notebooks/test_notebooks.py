@@ -32,7 +32,7 @@ NOTEBOOKS: Final = sorted(
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 # What Python and pandas call what is not there: no reader should meet it.
-_MISSING: Final = re.compile(r"\b(nan|None|NaT|inf)\b|<NA>|&lt;NA&gt;")
+_MISSING: Final = re.compile(r"\b(nan|NaT|inf|None\b(?! of))\b|<NA>|&lt;NA&gt;")
 # The first, whose the most events are, stands in titles: HTML, mathematics, and what the font lacks. Then
 # HTML, Markdown, SQL, formats and a template, another script, what cannot be seen, a long word, none.
 _HOSTILE: Final = (

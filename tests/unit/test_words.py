@@ -70,6 +70,12 @@ def test_numbers_are_told_as_people_write_them() -> None:
     assert [words.signed(value) for value in (12, -3, 0.2, -0.2)] == ["+12", "−3", "0", "0"]
 
 
+def test_a_sentence_begins_with_a_capital_letter() -> None:
+    """Also where it begins with a share of hardly any; and nothing else of it changes."""
+    assert words.sentence(f"{words.percent(0.001)} of Heroes") == "Under 1% of Heroes"
+    assert words.sentence("") == ""
+
+
 def test_things_are_listed() -> None:
     """With an `and` before the last."""
     listed = [words.listed(["a", "b", "c"][:length]) for length in range(4)]
