@@ -38,6 +38,11 @@ class Notebook:
     engine: Engine
     period: Period
 
+    @property
+    def up_to_now(self) -> Period:
+        """The same days, and today where they end yesterday: for what should be seen as it is now."""
+        return period.up_to_now(self.period, datetime.now(UTC).date())
+
 
 def start(days: int = 30) -> Notebook:
     """Connect, choose so many days up to yesterday, and draw in our style.
@@ -90,6 +95,7 @@ def table(frame: pd.DataFrame) -> None:
     shown = frame.assign(**{str(name): _plain(frame[name]) for name in text})
     styled = shown.style.hide(axis="index")
     styled.format(escape="html", thousands=",", precision=1, na_rep=words.DASH)
+    styled.format_index(escape="html", axis="columns")
     styled.set_properties(subset=text, **{"text-align": "left"})
     places = [list(frame).index(name) for name in text]
     styled.set_table_styles(

@@ -78,6 +78,12 @@ def latest(days: int, first_known: date | None, today: date) -> Period:
     return ending(today if is_new else today - timedelta(days=1), days)
 
 
+def up_to_now(period: Period, today: date) -> Period:
+    """The same days, and today where they end the day before."""
+    is_latest = period.last == today - timedelta(days=1)
+    return Period(period.first, today) if is_latest else period
+
+
 def days_of(span: str) -> int:
     """``7d`` and ``1w`` are seven days. Raises BadPeriod."""
     found = _SPAN.fullmatch(span.strip().lower())

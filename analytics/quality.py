@@ -27,8 +27,6 @@ LATE_S: Final = 300
 # As dashboards raise the alarm: later than this, or more of 1 refused.
 SLOW_S: Final = 300
 MOST_REFUSED: Final = 0.01
-# Up to so many days are told by the hour, as on dashboards.
-DAYS_BY_HOUR: Final = 14
 # Of the rows that break a rule, so many are shown.
 SAMPLES: Final = 5
 # What becomes of an entry of the stream.
@@ -100,11 +98,17 @@ group by grouping sets ((hour), ())
 order by hour nulls last
 """
 _OUTCOMES: Final = """
-with span as (
-    select date_bin(cast(:step as interval), greatest(:since, min(minute)), 'epoch') as first,
-           least(:until, now()) as until
+with known as (
+    select greatest(:since, min(minute)) as since, least(:until, now()) as until
     from pipeline_health
     having count(*) > 0
+), span as (
+    select date_bin(step, since, 'epoch') as first, until, step
+    from (
+        select *, case when until - since <= interval '14 days' then interval '1 hour'
+                       else interval '24 hours' end as step
+        from known
+    ) as stepped
 ), minutes as (
     select minute, sum(stored) as stored, sum(duplicates) as duplicates, sum(quarantined) as quarantined,
            sum(forgotten) as forgotten, sum(lost) as lost, max(age_p50_s) as age_p50_s,
@@ -113,11 +117,11 @@ with span as (
     where minute >= :since and minute < :until
     group by minute
 ), counted as (
-    select date_bin(cast(:step as interval), minute, 'epoch') as begins_at,
+    select date_bin(step, minute, 'epoch') as begins_at,
            sum(stored) as stored, sum(duplicates) as duplicates, sum(quarantined) as quarantined,
            sum(forgotten) as forgotten, sum(lost) as lost, max(age_p50_s) as age_p50_s,
            max(age_p95_s) as age_p95_s, max(age_p99_s) as age_p99_s
-    from minutes
+    from span cross join minutes
     group by 1
 )
 select begins_at,
@@ -126,7 +130,7 @@ select begins_at,
        cast(coalesce(forgotten, 0) as bigint) as forgotten, cast(coalesce(lost, 0) as bigint) as lost,
        age_p50_s, age_p95_s, age_p99_s
 from span
-cross join generate_series(first, until - interval '1 microsecond', cast(:step as interval)) as begins_at
+cross join generate_series(first, until - interval '1 microsecond', step) as begins_at
 left join counted using (begins_at)
 order by begins_at
 """
@@ -299,12 +303,11 @@ def delays(engine: Engine, window: Window) -> Delays:
 
 
 def outcomes(engine: Engine, period: Period) -> pd.DataFrame:
-    """What became of all that came, by UTC hour or, over more than DAYS_BY_HOUR, by day: ``begins_at``, the
-    counts OUTCOMES, and ``age_p50_s``, ``age_p95_s``, ``age_p99_s``: seconds from the stream to the commit in
-    the worst minute, NaN where nothing was stored. From the first that is known; no row where none is.
+    """What became of all that came, by UTC hour or, where more than 14 days are known, by day: ``begins_at``,
+    the counts OUTCOMES, and ``age_p50_s``, ``age_p95_s``, ``age_p99_s``: seconds from the stream to the
+    commit in the worst minute, NaN where nothing was stored. It begins with the first that is known.
     """
-    step = "1 hour" if period.days <= DAYS_BY_HOUR else "24 hours"
-    return query(engine, _OUTCOMES, since=period.since, until=period.until, step=step)
+    return query(engine, _OUTCOMES, since=period.since, until=period.until)
 
 
 def refused(engine: Engine, period: Period) -> pd.DataFrame:

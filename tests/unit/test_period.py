@@ -74,6 +74,14 @@ def test_the_latest_days_are_over_unless_there_are_none(known: date | None, last
     assert period.latest(7, known, _TODAY) == period.ending(last, 7)
 
 
+def test_the_latest_days_go_on_to_this_moment() -> None:
+    """Those of a report about the past do not."""
+    latest = period.ending(_TODAY - timedelta(days=1), 7)
+    assert period.up_to_now(latest, _TODAY) == period.ending(_TODAY, 8)
+    for other in (period.ending(_TODAY, 7), period.ending(_TODAY - timedelta(days=2), 7)):
+        assert period.up_to_now(other, _TODAY) == other
+
+
 @given(_days)
 def test_days_are_written_as_days_or_weeks(days: int) -> None:
     """In any case, with room around."""
