@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from analytics.data import verbatim
 from analytics.period import Period
 from analytics.redash import folder, query_file
-from analytics.redash.model import Query
+from analytics.redash.model import TAG, Query
 from analytics.redash.render import rendered
 
 
@@ -30,6 +30,25 @@ def ask(engine: Engine, key: str, period: Period | None = None, **values: str) -
         known = {"days": str(period.days), "until": _day(period.last)}
         values = {name: value for name, value in known.items() if name in query.defaults} | values
     return verbatim(engine, rendered(query, **values))
+
+
+def questions() -> pd.DataFrame:
+    """What :func:`ask` can be asked: ``key``, the dashboard it is ``about``, and ``question``. Those that
+    only list the values of another's parameter are left out.
+    """
+    queries = folder.read(folder.OURS).queries.values()
+    lists = {parameter.source for query in queries for parameter in query.parameters}
+    rows = sorted(
+        # Descriptions begin with the question; what comes after is how it is counted.
+        (
+            ", ".join(sorted(query.tags - {TAG})),
+            query.key,
+            "".join(query.description.partition("?")[:2]),
+        )
+        for query in queries
+        if query.key not in lists
+    )
+    return pd.DataFrame(rows, columns=["about", "key", "question"]).astype("str")
 
 
 @functools.cache

@@ -160,7 +160,7 @@ def flow_finding(flows: pd.DataFrame) -> str:
         told.append(f"{str(top['name']).capitalize()} give {words.percent(top['share'])} of the XP")
     if not spent.empty:
         top = spent.iloc[0]
-        told.append(f"{words.short(top['name'])} takes the most, {words.percent(top['share'])}")
+        told.append(f"{words.name(top['name'])} takes the most, {words.percent(top['share'])}")
     return "; ".join(told) if told else "No XP was earned or spent"
 
 
@@ -195,7 +195,7 @@ def upgrade_finding(bought: pd.DataFrame) -> str:
     low, high = words.whole(prices["price"].min()), words.whole(prices["price"].max())
     at = low if low == high else f"{low} to {high}"
     times = words.counted(prices["upgrades"].sum(), "time")
-    return f"{words.short(name)} is bought most: {times}, at {at} XP"
+    return f"{words.name(name)} is bought most: {times}, at {at} XP"
 
 
 def source_finding(sources: pd.DataFrame) -> str:
@@ -205,7 +205,7 @@ def source_finding(sources: pd.DataFrame) -> str:
     by_source = sources.groupby(sources["source"].astype("str"), sort=False)["recharges"].sum()
     of_all = by_source.max() / by_source.sum()
     name = plain(str(by_source.idxmax()))
-    return f"{words.short(name).capitalize()} is drained most: {words.percent(of_all)} of recharges"
+    return f"{words.name(name).capitalize()} is drained most: {words.percent(of_all)} of recharges"
 
 
 def fight_finding(districts: pd.DataFrame) -> str:
@@ -217,7 +217,7 @@ def fight_finding(districts: pd.DataFrame) -> str:
     rate = f"{words.number(top['recharges_per_100_kills'])} recharges per 100 kills"
     if len(found) == 1:
         return f"Fights take {rate}"
-    return f"Fights take the most energy in {words.short(top['district'])}: {rate}"
+    return f"Fights take the most energy in {words.name(top['district'])}: {rate}"
 
 
 def drain_finding(shares: pd.DataFrame) -> str:

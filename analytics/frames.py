@@ -32,7 +32,10 @@ _TYPES: Final[Mapping[int, Any]] = {
     1082: "datetime64[s]",
     1114: "datetime64[us]",
     1184: "datetime64[us, UTC]",
+    1186: "timedelta64[us]",
 }
+# char, name, text, of fixed and of varying length, uuid, which comes as text, and a bare null, of no type.
+_TEXTS: Final = frozenset({18, 19, 25, 705, 1042, 1043, 2950})
 # Columns of a few known words: as they are called, they are ordered so in tables and legends.
 _WORDS: Final[Mapping[str, tuple[Sequence[str], bool]]] = {
     "action": (ACTIONS, False),
@@ -49,8 +52,12 @@ def typed(rows: Sequence[Sequence[Any]], columns: Sequence[tuple[str, int]]) -> 
 
     Whole numbers are ``int64``, or ``Int64`` where some are null; numbers ``float64``; days are midnights
     without a zone, moments aware and in UTC; ``action``, ``rank`` and ``side`` are categories in the game's
-    order, players, missions and the like categories in the order of the answer; all else stays as it is.
+    order, players, missions and the like categories in the order of the answer, other texts ``str``; all else
+    stays as it is, as an ``object``. Raises ValueError where two columns have one name.
     """
+    names = [name for name, _ in columns]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"Two columns are called {min(twice)}: name each with `as`.")
     values = list(zip(*rows, strict=True)) if rows else [()] * len(columns)
     return pd.DataFrame(
         {
@@ -67,6 +74,10 @@ def _column(name: str, code: int, values: Sequence[Any]) -> Any:
         return pd.Series(pd.to_datetime(list(values), utc=True)).astype(_TYPES[code])
     if code in _TYPES:
         return pd.Series(values, dtype="object").astype(_TYPES[code])
+    if code not in _TEXTS:
+        # A bytea comes as a view of memory that is gone with the connection.
+        kept = [bytes(value) if isinstance(value, memoryview) else value for value in values]
+        return pd.Series(kept, dtype="object")
     if name in _WORDS:
         words, is_ordered = _WORDS[name]
         if set(values) <= {None, *words}:
@@ -74,4 +85,4 @@ def _column(name: str, code: int, values: Sequence[Any]) -> Any:
     if name in _REPEATED:
         names = list(dict.fromkeys(value for value in values if value is not None))
         return pd.Series(pd.Categorical(list(values), names))
-    return pd.Series(values, dtype="object" if code in {17, 114, 3802} else "str")
+    return pd.Series(values, dtype="str")

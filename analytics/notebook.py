@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import io
 import os
+import zlib
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sqlalchemy import Engine
 
-from analytics import data, period
+from analytics import data, period, words
 from analytics.known import known_period
 from analytics.period import DAYS, UNTIL, Period
 from analytics.plots import style
@@ -26,6 +28,7 @@ from analytics.plots import style
 SVG: Final = "image/svg+xml"
 TEXT: Final = "text/plain"
 MARKDOWN: Final = "text/markdown"
+HTML: Final = "text/html"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Notebook:
         """What a cell that ends in it shows."""
         return f"About **{self.period}**, UTC days."
 
+    @property
+    def up_to_now(self) -> Period:
+        """The same days, and today where they end yesterday: for what should be seen as it is now."""
+        return period.up_to_now(self.period, datetime.now(UTC).date())
+
 
 def start(days: int = 30) -> Notebook:
     """Connect, choose so many days up to yesterday, and draw in our style.
@@ -47,8 +55,15 @@ def start(days: int = 30) -> Notebook:
     database.
     """
     style.use()
+    _use_whole_tables()
     engine = data.connect()
     return Notebook(engine, _chosen(engine, days))
+
+
+def _use_whole_tables() -> None:
+    """Show a sentence in a table whole, and a dollar as a dollar."""
+    pd.set_option("display.max_colwidth", 160)
+    pd.set_option("display.html.use_mathjax", False)
 
 
 def _chosen(engine: Engine, days: int) -> Period:
@@ -73,9 +88,39 @@ def show(drawn: Axes | Figure) -> None:
     _display({SVG: picture.getvalue(), TEXT: title}, raw=True)
 
 
+def table(frame: pd.DataFrame) -> None:
+    """Show a frame to be read: words on the left, numbers on the right, no index. Nothing in it is HTML."""
+    if frame.empty:
+        say("There are none.")
+        return
+    text = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
+    shown = frame.assign(**{str(name): _plain(frame[name]) for name in text})
+    styled = shown.style.hide(axis="index")
+    styled.format(escape="html", thousands=",", precision=1, na_rep=words.DASH)
+    styled.format_index(escape="html", axis="columns")
+    styled.set_properties(subset=text, **{"text-align": "left"})
+    places = [list(frame).index(name) for name in text]
+    styled.set_table_styles(
+        [{"selector": f"th.col{place}", "props": "text-align: left"} for place in places]
+    )
+    # By what it looks like, and not by chance: the same table is the same text.
+    styled.set_uuid(f"{zlib.crc32(repr((list(frame), text)).encode()):08x}")
+    plain = shown.to_string(index=False, na_rep=words.DASH)
+    _display({HTML: styled.to_html(), TEXT: plain}, raw=True)
+
+
+def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
+    """A column of words; moments are those of a UTC day where they all are, else to the second."""
+    if not pd.api.types.is_datetime64_any_dtype(column):
+        return column
+    is_days = bool((column.dropna().dt.normalize() == column.dropna()).all())
+    shown: pd.Series[Any] = column.dt.strftime("%-d %b %Y" if is_days else "%-d %b %Y, %H:%M:%S")
+    return shown
+
+
 def say(sentence: str) -> None:
-    """Show a sentence, in Markdown."""
-    _display(Markdown(sentence))
+    """Show a sentence as it is: names in it are their senders', and no markup."""
+    _display(Markdown(words.literal(sentence)))
 
 
 def _display(what: Any, **how: Any) -> None:

@@ -27,6 +27,10 @@ class Period:
     first: date
     last: date
 
+    def __post_init__(self) -> None:
+        if self.first > self.last:
+            raise BadPeriod("A period has one day at least.")
+
     @property
     def days(self) -> int:
         """How many."""
@@ -58,9 +62,13 @@ class Period:
             return f"{first:%-d %b} to {last:%-d %b %Y}"
         return f"{first.day} to {last:%-d %b %Y}"
 
+    def _repr_markdown_(self) -> str:
+        """For notebooks."""
+        return f"{self}, UTC"
+
 
 def ending(last: date, days: int) -> Period:
-    """So many days, the last of which is this."""
+    """So many days, the last of which is this. Raises BadPeriod where there are none."""
     return Period(last - timedelta(days=days - 1), last)
 
 
@@ -68,6 +76,12 @@ def latest(days: int, first_known: date | None, today: date) -> Period:
     """So many whole days up to yesterday; where nothing is known of a day before today, up to today."""
     is_new = first_known is None or first_known >= today
     return ending(today if is_new else today - timedelta(days=1), days)
+
+
+def up_to_now(period: Period, today: date) -> Period:
+    """The same days, and today where they end the day before."""
+    is_latest = period.last == today - timedelta(days=1)
+    return Period(period.first, today) if is_latest else period
 
 
 def days_of(span: str) -> int:

@@ -128,7 +128,7 @@ class Retention:
         """In a sentence."""
         if self.day_1 is None:
             return "No newcomer's second day lies in these days"
-        told = f"{words.percent(self.day_1)} come back on the next day"
+        told = f"{words.sentence(words.percent(self.day_1))} come back on the next day"
         if self.day_7 is None:
             return told
         told += f", {words.percent(self.day_7)} a week later"

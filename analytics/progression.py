@@ -120,7 +120,7 @@ def funnel_finding(funnel: pd.DataFrame) -> str:
         return "Newcomers completed every mission that they began"
     worst = funnel.iloc[int(left_over.argmax())]
     return (
-        f"{words.short(worst['mission'])} holds up the most newcomers: {words.whole(left_over.max())} of"
+        f"{words.name(worst['mission'])} holds up the most newcomers: {words.whole(left_over.max())} of"
         f" {words.whole(worst['players_started'])} who began it"
     )
 
@@ -148,7 +148,7 @@ def times_finding(times: pd.DataFrame) -> str:
     if times.empty:
         return "Nobody began a mission"
     last = times.iloc[-1]
-    name = words.short(last["mission"])
+    name = words.name(last["mission"])
     if not last["hours_p50"]:
         return f"Nobody has come further than {name}"
     days = round(last["hours_p50"] / 24)
@@ -197,16 +197,16 @@ def spike_finding(difficulty: pd.DataFrame) -> str:
     if found.empty:
         runs = words.counted(rare["runs_completed"].iloc[0], "run")
         return (
-            f"{words.short(rare['mission'].iloc[0])} takes {words.number(rare['times'].iloc[0])} times the"
+            f"{words.name(rare['mission'].iloc[0])} takes {words.number(rare['times'].iloc[0])} times the"
             f" kills of the missions around it, in no more than {runs}"
         )
     if len(found) == 1:
         spike = found.iloc[0]
         return (
-            f"{words.short(spike['mission'])} takes {words.whole(spike['kills'])} kills,"
+            f"{words.name(spike['mission'])} takes {words.whole(spike['kills'])} kills,"
             f" {words.number(spike['times'])} times those of the missions around it"
         )
-    names = [words.short(str(name)) for name in found["mission"]]
+    names = [words.name(str(name)) for name in found["mission"]]
     which = (
         words.listed(names) if len(names) < 3 else f"{len(names)} missions, most of all {names[0]},"
     )
@@ -255,7 +255,7 @@ def stop_finding(stops: pd.DataFrame) -> str:
     is_worst = stops["mission"] == worst
     here, others = stops[is_worst].iloc[0], stops[~is_worst]
     told = (
-        f"Most leave in {words.short(worst)}: {words.whole(here['players_stopped'])} of"
+        f"Most leave in {words.name(worst)}: {words.whole(here['players_stopped'])} of"
         f" {words.whole(here['players_started'])} who began it"
     )
     elsewhere = 100 * others["players_stopped"].sum() / (others["hours"].sum() or float("nan"))
@@ -284,8 +284,8 @@ def leaving_finding(tries: pd.DataFrame, mission: str) -> str:
     left = tries.loc[tries["has_left"], "kills"].dropna()
     won = tries.loc[tries["is_completed"], "kills"].dropna()
     if left.empty:
-        return f"Nobody has left in {words.short(mission)}"
-    half, name = float(left.median()) // 1, words.short(mission)
+        return f"Nobody has left in {words.name(mission)}"
+    half, name = float(left.median()) // 1, words.name(mission)
     kills = words.counted(half, "enemy", "enemies")
     told = (
         f"Half of the {words.whole(len(left))} who left in {name} had killed {kills} or fewer"

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from infamous.audit import RULES, Audit
+from infamous.audit import Audit
 from infamous.schema import Migrated
 from infamous.status import Status
 from infamous.trace import Trace
@@ -17,6 +17,7 @@ from infamous.view import shown
 from jobs.forget import Forgotten, Traces
 from jobs.retention import Dropped
 from pipeline.partitions import FEWEST_AHEAD
+from pipeline.rules import RULES
 from pipeline.stream import Holder, Memory
 
 # Of Redis' memory. Above it somebody should look who keeps entries, before it refuses new ones.

@@ -159,12 +159,14 @@ def upgrades(bought: pd.DataFrame) -> Axes:
     axes = style.canvas(height=1.9 + 0.32 * max(len(drawn), 5))
     sns.heatmap(
         counts.astype("float64"), ax=axes, cmap=style.AMOUNT, vmin=0, annot=said, fmt="", cbar=False,
-        annot_kws={"fontsize": 10 if len(levels) <= 5 else 7}, linewidths=0.6, linecolor="white",
+        # Names may be long: they are cut below, and it would make room for all of them.
+        xticklabels=False, yticklabels=False, linewidths=0.6, linecolor="white",
+        annot_kws={"fontsize": 10 if len(levels) <= 5 else 7},
     )  # fmt: skip
     axes.set_yticks(
-        np.arange(len(drawn)) + 0.5, [words.short(name, _LONGEST) for name in drawn], rotation=0
+        np.arange(len(drawn)) + 0.5, [words.name(name, _LONGEST) for name in drawn], rotation=0
     )
-    axes.tick_params(axis="x", rotation=0)
+    axes.set_xticks(np.arange(len(levels)) + 0.5, levels)
     axes.grid(visible=False)
     axes.set(xlabel="", ylabel="")
     cut = f"; {len(drawn)} abilities of {len(names)}" if len(names) > len(drawn) else ""
@@ -193,20 +195,20 @@ def sources(sources: pd.DataFrame) -> Axes:
     sns.heatmap(
         shares, ax=axes, cmap=style.AMOUNT, vmin=0, annot=shares.map(lambda pct: f"{pct:.0f}%"), fmt="",
         cbar=False, annot_kws={"fontsize": 11 if len(districts) <= 6 else 8}, linewidths=0.6,
-        linecolor="white",
+        linecolor="white", xticklabels=False, yticklabels=False,
     )  # fmt: skip
     is_few = len(districts) <= 6
     axes.set_xticks(
         np.arange(len(districts)) + 0.5,
         [
-            f"{words.short(name, 16)}{chr(10) if is_few else ' '}({counts[name]:,})"
+            f"{words.name(name, 16)}{chr(10) if is_few else ' '}({counts[name]:,})"
             for name in districts
         ],
     )
     axes.tick_params(axis="x", rotation=0 if is_few else 90, labelsize=11 if is_few else 9)
     axes.set_yticks(
         np.arange(len(names)) + 0.5,
-        [words.short(plain(name), _LONGEST) for name in names],
+        [words.name(plain(name), _LONGEST) for name in names],
         rotation=0,
     )
     axes.grid(visible=False)
@@ -293,7 +295,7 @@ def _cut(all_of: pd.DataFrame, shown: pd.DataFrame) -> str:
 def _rows(names: list[str]) -> Axes:
     """An empty plot with a row a name, the first on top."""
     axes = style.canvas(height=1.9 + 0.3 * max(len(names), 5))
-    axes.set_yticks(np.arange(len(names)), [words.short(name, _LONGEST) for name in names])
+    axes.set_yticks(np.arange(len(names)), [words.name(name, _LONGEST) for name in names])
     axes.set_ylim(max(len(names), 3) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     return axes

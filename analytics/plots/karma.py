@@ -23,6 +23,7 @@ _MIDDLES_OF_RANK: Final = (-87.5, -57.5, -27.5, 0, 27.5, 57.5, 87.5)
 # More missions than that do not fit on a screen.
 _MISSIONS: Final = 20
 _NAME: Final = 44
+_NAME_INCH: Final = 3.6
 # More days than that are too thin to be told apart; and after so many, karma has settled.
 _MOST_DAYS: Final = 62
 _FOLLOWED_DAYS: Final = 60
@@ -334,5 +335,5 @@ def choices(found: pd.DataFrame) -> Axes:
 
 def _named(row: Mapping[Hashable, Any]) -> str:
     """The mission and what its choice is about, cut to what fits beside a plot."""
-    name = f"{row['mission']}: {row['choice']}"
-    return f"{name if len(name) <= _NAME else name[: _NAME - 1] + '…'} ({row['known']:,})"
+    name = words.name(f"{row['mission']}: {row['choice']}", _NAME)
+    return f"{style.cut(name, _NAME_INCH)} ({row['known']:,})"

@@ -191,7 +191,7 @@ def leaving(tries: pd.DataFrame, mission: str) -> Axes:
     return style.headed(
         axes,
         leaving_finding(tries, mission),
-        f"{words.short(mission)}: players who left in it, by the enemies they had killed there"
+        f"{words.name(mission)}: players who left in it, by the enemies they had killed there"
         f" ({words.counted(width, 'kill')} a bar)",
     )
 
@@ -212,7 +212,7 @@ def _panels(shown: pd.DataFrame, count: int, bold: Sequence[bool] = ()) -> list[
     figure.add_subplot(grid[0, :]).set_axis_off()
     panels = [figure.add_subplot(grid[1, 0])]
     panels += [figure.add_subplot(grid[1, place], sharey=panels[0]) for place in range(1, count)]
-    names = [words.short(str(mission), _LONGEST) for mission in shown["mission"]]
+    names = [words.name(str(mission), _LONGEST) for mission in shown["mission"]]
     panels[0].set_yticks(np.arange(len(shown)), names, fontsize=10)
     panels[0].set_ylim(max(len(shown), 3) - 0.4, -0.6)
     for label, is_bold in zip(panels[0].get_yticklabels(), bold, strict=False):

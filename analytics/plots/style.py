@@ -6,6 +6,7 @@ what is of heroes is blue, of villains vermilion, wherever it stands.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter
 
 from analytics.frames import HERO, NEUTRAL, VILLAIN
@@ -58,8 +61,11 @@ KARMA: Final = LinearSegmentedColormap.from_list(
     "karma", ["#8c2d04", VERMILION, "#f7f7f7", BLUE, "#083d63"]
 )
 
-# In inches.
-_NOTHING_HIGH: Final = 1.8
+_POINTS_AN_INCH: Final = 72
+# Beside a subtitle, the axis' labels take their room.
+_LABELS_INCH: Final = 1.0
+# Nothing takes no room.
+_NOTHING_INCH: Final = 1.8
 
 _THEME: Final[dict[str, Any]] = {
     "axes.edgecolor": "#b0b0b0",
@@ -77,7 +83,7 @@ _THEME: Final[dict[str, Any]] = {
     # The same plot is the same file.
     "svg.hashsalt": "infamous",
     "text.color": INK,
-    # A studio's names may hold a dollar sign.
+    # A name is what its sender wrote, dollars and all.
     "text.parse_math": False,
     "xtick.color": SOFT,
     "ytick.color": SOFT,
@@ -87,6 +93,8 @@ _THEME: Final[dict[str, Any]] = {
 def use() -> None:
     """Draw everything from here on in this style: large enough to be read from the back of a room."""
     sns.set_theme(style="whitegrid", context="notebook", font_scale=1.05, rc=_THEME)
+    # A name in a script that the font lacks is drawn as boxes: there is nothing to be done about it here.
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
 
 
 def canvas(height: float = 4.6, width: float = 9.0) -> Axes:
@@ -96,38 +104,63 @@ def canvas(height: float = 4.6, width: float = 9.0) -> Axes:
 
 def headed(axes: Axes, title: str, subtitle: str = "") -> Axes:
     """Say above a plot what was found, and below that, smaller, what is drawn and in what unit."""
-    # Of axes that fill the figure, as those of seaborn's heat maps do once they are made, the subtitle begins
-    # outside of it, where matplotlib breaks lines after every word.
-    axes.set_position((0.1, 0.1, 0.8, 0.7))
-    axes.set_in_layout(True)
-    axes.set_title(
-        subtitle, loc="left", fontsize="medium", color=SOFT, pad=10, wrap=True, fontweight="normal"
-    )
     figure = axes.get_figure(root=True)
+    # Sizes are those of the theme, once it is chosen.
+    large, medium = FontProperties(size="x-large", weight="bold"), FontProperties(size="medium")
     if figure is not None:
-        figure.suptitle(
-            title, x=0.01, ha="left", fontsize="x-large", fontweight="bold", color=INK, wrap=True
-        )
+        width = figure.get_figwidth()
+        subtitle = _wrapped(subtitle, medium, width - _LABELS_INCH)
+        title = _wrapped(title, large, width)
+        figure.suptitle(title, x=0.01, ha="left", fontproperties=large, color=INK)
+    axes.set_title(subtitle, loc="left", fontproperties=medium, color=SOFT, pad=10)
     sns.despine(ax=axes, left=True)
     return axes
 
 
+def _wrapped(text: str, font: FontProperties, inches: float) -> str:
+    """The same in lines that are no wider. By hand: what matplotlib wraps has no height while a plot is laid
+    out, and is taken for mathematics whatever it is told.
+    """
+    lines: list[str] = []
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and _inches(longer, font) <= 0.96 * inches:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    if len(lines) > 1 and " " not in lines[-1] and " " in lines[-2]:
+        # No word is left alone, least of all a unit.
+        lines[-2], _, last = lines[-2].rpartition(" ")
+        lines[-1] = f"{last} {lines[-1]}"
+    return "\n".join(lines)
+
+
+def cut(text: str, inches: float) -> str:
+    """A label cut to so much room: letters differ in width, and a sender's may all be wide."""
+    font = FontProperties(size="medium")
+    while text and _inches(text, font) > inches:
+        text = f"{text.removesuffix('…')[:-1].rstrip()}…" if len(text) > 2 else ""
+    return text
+
+
+def _inches(text: str, font: FontProperties) -> float:
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / _POINTS_AN_INCH
+
+
 def title_of(figure: Figure) -> str:
     """What a figure's heading says."""
-    return figure.get_suptitle()
+    return figure.get_suptitle().replace("\n", " ")
 
 
 def nothing(axes: Axes, title: str, why: str) -> Axes:
     """A plot of nothing: it says so, and what there would have to be; in no more room than that takes."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=SOFT)
     figure = axes.get_figure(root=True)
     if figure is not None:
-        figure.set_figheight(_NOTHING_HIGH)
-    axes.set_axis_off()
-    axes.text(
-        0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=SOFT, wrap=True
-    )
-    headed(axes, title)
-    return axes
+        figure.set_figheight(_NOTHING_INCH)
+    return headed(axes, title)
 
 
 def percent_axis(axis: Axis, digits: int = 0) -> None:

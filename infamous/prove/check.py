@@ -20,7 +20,8 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  # psycop
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from sqlalchemy import Engine
 
-from infamous.audit import RULES, Audit, audit
+from infamous.audit import Audit, audit
+from pipeline.rules import RULES
 from pipeline.stream import Stream
 from producer import journal
 

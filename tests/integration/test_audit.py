@@ -15,12 +15,13 @@ from sqlalchemy import text
 
 from consumer.load import Loader
 from infamous import report, schema, view
-from infamous.audit import RULES, SAMPLES, audit
+from infamous.audit import SAMPLES, audit
 from infamous.status import as_json, status
 from infamous.trace import Trace, trace
 from infamous.watch import Watcher
 from pipeline import stream
 from pipeline.event import Event, datetime_of, encode, uuid7
+from pipeline.rules import RULES
 from pipeline.stream import Stream
 from producer.history import DAY_MS, play
 from producer.outbox import History, Outbox, pack

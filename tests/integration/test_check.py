@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import text
 
 from consumer.load import Loader
-from infamous.audit import RULES
 from infamous.prove.check import SAMPLES, Account, CheckError, check
 from pipeline.event import encode, uuid7
+from pipeline.rules import RULES
 from producer.journal import STORED, Journal, JournalError
 from tests.conftest import World
 from tests.integration.consuming import batch_of, now_ms

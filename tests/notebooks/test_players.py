@@ -9,10 +9,12 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from sqlalchemy import Engine
 
 from analytics import players
 from analytics.plots import players as plots
+from analytics.plots import style
 from producer.simulate import COLE, DAY_MS, PLANTED, Persona
 from tests.notebooks import planted
 
@@ -94,6 +96,12 @@ def test_nobody_gone_is_no_curve() -> None:
     assert players.stay(here).finding == "Fewer than half have left so far"
 
 
+def _title(axes: Axes) -> str:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return style.title_of(figure)
+
+
 def _days(counts: list[tuple[int, int]]) -> pd.DataFrame:
     """Returning and new players of days up to one."""
     days = pd.date_range(end="2026-11-27", periods=len(counts)).astype("datetime64[s]")
@@ -118,14 +126,14 @@ def test_days_are_told_and_drawn_as_they_were(
 ) -> None:
     """The title's mean and peak are those of the days, however many; long histories go by seven days."""
     axes = plots.daily_actives(_days(counts))
-    assert axes.figure.get_suptitle() == title
+    assert _title(axes) == title
     assert len(axes.patches) == 2 * bars
 
 
 def test_no_days_draw_no_bars() -> None:
     """Nothing is no error, and says so."""
-    assert plots.daily_actives(_days([])).figure.get_suptitle() == "Nobody played"
-    assert plots.daily_actives(_days([(0, 0)])).figure.get_suptitle() == "Nobody played"
+    assert _title(plots.daily_actives(_days([]))) == "Nobody played"
+    assert _title(plots.daily_actives(_days([(0, 0)]))) == "Nobody played"
 
 
 def test_small_cohorts_are_put_together_by_week() -> None:
@@ -135,9 +143,7 @@ def test_small_cohorts_are_put_together_by_week() -> None:
         {"cohort": days, "days_since": 1, "players": 2, "active_players": [2, 1, 0, 1, 1, 1, 1]}
     )
     axes = plots.cohort_heat_map(cohorts)
-    assert (
-        axes.figure.get_suptitle() == "Of those who came in one week, 50% are back on the next day"
-    )
+    assert _title(axes) == "Of those who came in one week, 50% are back on the next day"
     assert [text.get_text() for text in axes.get_yticklabels()] == ["2 Nov (14)"]
     assert [text.get_text() for text in axes.texts] == ["50"]
 

@@ -14,12 +14,13 @@ from hypothesis import given
 from rich.console import Console, RenderableType
 
 from infamous import report, view
-from infamous.audit import RULES, Audit, Broken
+from infamous.audit import Audit, Broken
 from infamous.status import Status, Tables
 from infamous.trace import Trace
 from infamous.view import Frame
 from infamous.watch import Glimpse
 from pipeline.event import ACTIONS, KARMA_MAX, KARMA_MIN, uuid7
+from pipeline.rules import RULES
 from pipeline.stream import Found, Holder, Memory, Pending, StreamState
 from tests.unit.samples import NOW_MS
 from tests.unit.wire_events import VALUES
