@@ -38,10 +38,6 @@ class Notebook:
     engine: Engine
     period: Period
 
-    def _repr_markdown_(self) -> str:
-        """What a cell that ends in it shows."""
-        return f"About **{self.period}**, UTC days."
-
     @property
     def up_to_now(self) -> Period:
         """The same days, and today where they end yesterday: for what should be seen as it is now."""

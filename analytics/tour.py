@@ -146,7 +146,14 @@ class Contents:
             f"{words.counted(self.events, 'event')} of {words.counted(self.players, 'player')}"
             f" since {self.first_day:%-d %b %Y}"
         )
-        return f"{told}; the newest is {words.lasting(self.age_s)} old" if self.newest_at else told
+        if not self.newest_at:
+            return told
+        age = (
+            "under a minute"
+            if self.age_s is not None and self.age_s < 60
+            else words.lasting(self.age_s)
+        )
+        return f"{told}; the newest is {age} old"
 
 
 def contents(engine: Engine, period: Period) -> Contents:
