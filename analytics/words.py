@@ -8,8 +8,6 @@ import re
 from collections.abc import Sequence
 from typing import Final, cast
 
-import pandas as pd
-
 DASH: Final = "–"
 # Not one that ends a sentence, nor one between digits.
 _POINT_IN_WORD: Final = re.compile(r"\.(?![ \d]|$)|(?<!\d)\.(?=\d)")
@@ -19,7 +17,10 @@ _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"), (0.001, "ms"
 
 def is_missing(value: object) -> bool:
     """Whether there is no such number: None, NaN, pandas' NA, or one without end."""
-    return value is None or value is pd.NA or not math.isfinite(cast("float", value))
+    try:
+        return not math.isfinite(cast("float", value))
+    except TypeError:  # asked without pandas: commands that show no frame have none
+        return True
 
 
 def whole(value: float | None) -> str:

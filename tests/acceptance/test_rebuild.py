@@ -29,7 +29,7 @@ from tests.acceptance.processes import Launcher, Process, wait_until
 from tests.conftest import World
 from tests.integration.consuming import now_ms
 
-EVENTS: Final = int(os.environ.get("INFAMOUS_REBUILD_EVENTS", "20000"))
+EVENTS: Final = int(os.environ.get("INFAMOUS_REBUILD_EVENTS", "6000"))
 PLAYERS: Final = 200
 DAY_MS: Final = 86_400_000
 # However slow the machine is, it stores so many a second.
