@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
@@ -26,6 +27,11 @@ from analytics.plots import style
 SVG: Final = "image/svg+xml"
 TEXT: Final = "text/plain"
 MARKDOWN: Final = "text/markdown"
+# What begins a tag, an entity, a link or a picture in Markdown, as what is only read. JupyterLab trusts what
+# a cell has just shown, and would run a script out of a mission's name.
+_READ: Final = str.maketrans({begin: f"&#{ord(begin)};" for begin in "&<["})
+# What may stand in a name, and in no XML: a browser shows nothing of a picture that has one.
+_NO_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -70,12 +76,12 @@ def show(drawn: Axes | Figure) -> None:
     # Without the date, the same plot is the same file.
     figure.savefig(picture, format="svg", metadata={"Date": None})
     plt.close(figure)
-    _display({SVG: picture.getvalue(), TEXT: title}, raw=True)
+    _display({SVG: _NO_XML.sub("\ufffd", picture.getvalue()), TEXT: title}, raw=True)
 
 
 def say(sentence: str) -> None:
-    """Show a sentence, in Markdown."""
-    _display(Markdown(sentence))
+    """Show a sentence, in Markdown without HTML, links and pictures: names in it are a sender's choice."""
+    _display(Markdown(sentence.translate(_READ)))
 
 
 def _display(what: Any, **how: Any) -> None:

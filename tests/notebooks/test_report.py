@@ -14,16 +14,18 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
+from xml.etree import ElementTree as ET
 
 import pytest
 from sqlalchemy import Engine, make_url
 
 from analytics.period import Period, ending
 from analytics.report import shelf
-from analytics.report.extract import Sentence
+from analytics.report.extract import Plot, Sentence
 from analytics.report.freshness import freshness
 from analytics.report.headline import Number, headline
 from analytics.report.make import NOTEBOOKS, Made
+from analytics.report.page import page
 from analytics.report.run import Ran, run
 from analytics.report.shelf import CannotWrite
 from infamous.embedded.servers import Servers
@@ -37,7 +39,7 @@ from tests.integration.consuming import now_ms, until
 from tests.integration.test_roles import url_of
 from tests.notebooks import pages, planted
 from tests.unit.samples import chains
-from tests.unit.test_report_page import Looked, assert_lifeless
+from tests.unit.test_report_page import FRESH, HOSTILE, NOTHING, Looked, assert_lifeless
 
 WEEK: Final = ending(planted.LAST, 7)
 MINUTE_MS: Final = 60_000
@@ -355,6 +357,38 @@ def test_a_kernel_is_of_this_python_and_knows_of_the_database_alone(
     (sentence,) = found.section.shown
     told = f"{sys.executable} {{'DATABASE_URL'}} {WEEK} infamous_bi"
     assert sentence == Sentence(told)
+
+
+# --- names that players gave
+
+
+def test_a_name_in_a_sentence_is_read_and_not_obeyed(world: World, tmp_path: Path) -> None:
+    """JupyterLab trusts what a cell shows: no tag, no link and no picture begins in it; the page shows it as
+    it is.
+    """
+    code = f"from analytics import notebook\nfor name in {HOSTILE!r}:\n    notebook.say(name)"
+    (found,) = ran(world, pages.write(tmp_path, "1", code))
+    told = [one.text for one in found.section.shown if isinstance(one, Sentence)]
+    assert len(told) == len(HOSTILE)
+    assert not [text for text in told if re.search(r"[<\[]|&(?!#\d+;)", text)]
+    text = Looked(page(WEEK, FRESH, NOTHING, [found.section])).text
+    assert [name for name in HOSTILE if name not in text] == []
+
+
+def test_a_picture_holds_whatever_the_database_does(world: World, tmp_path: Path) -> None:
+    """A mission's name may have characters that XML has not: a browser would show nothing of the plot."""
+    code = """
+from analytics import notebook
+from analytics.plots import style
+axes = style.canvas()
+axes.bar(["a\\x01b\\x1bc\\ufffe"], [1])
+notebook.show(style.headed(axes, "A title"))
+"""
+    (found,) = ran(world, pages.write(tmp_path, "1", code))
+    (plot,) = found.section.shown
+    assert isinstance(plot, Plot)
+    drawn = ET.fromstring(plot.svg)  # noqa: S314  # our own
+    assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
 
 
 # --- a run that is stopped
