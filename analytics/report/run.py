@@ -194,6 +194,8 @@ class _Runner:
             # Neither its user's profile nor what it leaves there and in temporary files.
             "IPYTHONDIR": str(folder / "ipython"),
             "TMPDIR": str(folder),
+            # What is drawn goes into a file, and a window system may be elsewhere.
+            "MPLBACKEND": "agg",
         }
 
     def _reason(self, error: Exception, seconds: float) -> str:

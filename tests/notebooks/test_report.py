@@ -343,6 +343,7 @@ def test_a_kernel_is_of_this_python_and_knows_of_the_database_alone(
     (startup / "0.py").write_text("raise SystemExit")
     for name in ("REDIS_URL", "REDASH_API_KEY_FILE", "MIGRATOR_DATABASE_URL"):
         monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("MPLBACKEND", "of a desktop")
     code = """
     import os, sys
     from analytics import notebook
