@@ -328,6 +328,18 @@ def test_a_notebook_without_an_end_has_one(world: World, tmp_path: Path) -> None
     assert found.section.failure == "There was no time left for it."
 
 
+def test_a_notebook_may_print_any_amount(world: World, tmp_path: Path) -> None:
+    """It is on no page: whoever runs the notebook does not keep it, and stays as small as before."""
+    much = pages.write(tmp_path, "1", "print(100_000_000 * 'x')")
+    told = subprocess.run(
+        [sys.executable, "-P", "-c", RUNS + PEAK, world.database_url, str(much)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(told.stdout) * 1024 < 200_000_000
+
+
 def test_a_kernel_is_of_this_python_and_knows_of_the_database_alone(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,6 +454,7 @@ notebooks = [pathlib.Path(path) for path in sys.argv[2:]]
 week = ending(date(2026, 11, 28), 7)
 run(notebooks, sys.argv[1], week, stop=threading.Event(), tell=lambda *_: None)
 """
+PEAK: Final = "print(pathlib.Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
 # A library that is asked too much, and lets no other thread of Python run meanwhile.
 BUSY: Final = WAITS.replace(
     "threading.Event().wait()", "__import__('re').match('(a+)+$', 'a' * 60 + 'b')"
