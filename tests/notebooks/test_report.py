@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -338,6 +339,16 @@ def test_a_notebook_may_print_any_amount(world: World, tmp_path: Path) -> None:
         check=True,
     )
     assert int(told.stdout) * 1024 < 200_000_000
+
+
+def test_a_folder_for_temporary_files_has_any_name(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths of sockets are so many bytes, of which a letter may be two."""
+    with tempfile.TemporaryDirectory(prefix=38 * "ü") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        (found,) = ran(world, pages.write(tmp_path, "1", SAY))
+    assert found.section.failure is None
 
 
 def test_a_kernel_is_of_this_python_and_knows_of_the_database_alone(
