@@ -58,8 +58,9 @@ def is_installed() -> bool:
 @contextmanager
 def running(
     home: Path, database_url: str, reports: Path, port: int, lock_fds: tuple[int, ...]
-) -> Iterator[tuple[Child, str]]:
-    """JupyterLab as a child process, and its address with the token; it is ended on leaving.
+) -> Iterator[tuple[Child, str, Path]]:
+    """JupyterLab as a child process, its address with the token, and a file for a browser, which leads there:
+    of the address a browser's command line would tell everybody. It is ended on leaving.
 
     ``port`` is tried first, then those after it. Raises LabError when it does not start.
     """
@@ -90,7 +91,9 @@ def running(
     )
     child.start()
     try:
-        yield child, f"{_ready(child, folder / 'jupyter' / 'runtime')}?token={token}"
+        runtime = folder / "jupyter" / "runtime"
+        address = f"{_ready(child, runtime)}?token={token}"
+        yield child, address, runtime / f"jpserver-{child.pid}-open.html"
     finally:
         child.end(_END_S)
 

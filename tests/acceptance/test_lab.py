@@ -82,6 +82,30 @@ def test_the_lab_lets_in_who_has_the_token_and_ends_without_a_trace(
     assert_nothing_left(ready_home, within_s=5)
 
 
+def test_the_browser_is_led_there_without_the_token_on_its_command_line(
+    launch: Launcher, ready_home: Path, tmp_path: Path
+) -> None:
+    """Whoever else is on the machine reads command lines; the file that is opened only its owner can."""
+    told, browser = tmp_path / "told", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {told}.part && mv {told}.part {told}\n')
+    browser.chmod(0o700)
+    lab = launch.start(
+        *("infamous", "lab", "--port", str(unused_port())),
+        environment={"INFAMOUS_HOME": str(ready_home), "BROWSER": str(browser)},
+    )
+    wait_until(lambda: told.exists() or not lab.lives, "a browser", 60)
+    assert lab.lives, lab.shown()
+    address = lab.out().split()[0]
+    (token,) = parse_qs(urlsplit(address).query)["token"]
+    opened = told.read_text(encoding="utf-8").strip()
+    assert token not in opened
+    page = Path(urlsplit(opened).path)
+    assert address in page.read_text(encoding="utf-8")
+    assert page.resolve().is_relative_to(ready_home.resolve())
+    assert ready_home.stat().st_mode & 0o077 == 0
+    assert lab.end(within_s=15).code == 0
+
+
 def test_a_save_keeps_outputs_of_a_users_notebook_and_of_none_of_ours(
     launch: Launcher, ready_home: Path
 ) -> None:
