@@ -102,6 +102,8 @@ def _link(link: Path, to: Path) -> None:
     """A link in the lab's folder; one that led elsewhere, as to a clone that was moved, is made anew."""
     if link.is_symlink():
         link.unlink()
+    elif link.exists():
+        raise LabError(f"{link} is in the way of a link to {to}: move it into work/, beside it.")
     link.symlink_to(to, target_is_directory=True)
 
 

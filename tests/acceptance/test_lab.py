@@ -106,6 +106,19 @@ def test_the_browser_is_led_there_without_the_token_on_its_command_line(
     assert lab.end(within_s=15).code == 0
 
 
+def test_a_folder_of_the_users_own_is_left_where_it_is(launch: Launcher, ready_home: Path) -> None:
+    """Who made one where a link belongs is told which, and what to do."""
+    ours = ready_home / "lab" / "notebooks"
+    ours.mkdir(parents=True)
+    lab = launch.start(
+        "infamous", "lab", "--no-browser", environment={"INFAMOUS_HOME": str(ready_home)}
+    )
+    ended = lab.wait(60)
+    assert ended.code == 1
+    assert ended.err.splitlines()[-1].startswith(f"{ours} is in the way of a link to ")
+    assert ours.is_dir()
+
+
 def test_a_save_keeps_outputs_of_a_users_notebook_and_of_none_of_ours(
     launch: Launcher, ready_home: Path
 ) -> None:
