@@ -502,15 +502,22 @@ MADE_AT: Final = datetime(2026, 11, 28, 4, 0, tzinfo=UTC)
 
 def test_the_shelf_keeps_the_newest(tmp_path: Path) -> None:
     """So many reports, the last of them as latest.html as well; what is somebody else's stays."""
-    others = {"report.html", "report-2020-01-01T0400Z.html.bak", "notes.txt", "report-x.html"}
+    others = {"report.html", "report-2020-01-01T040000Z.html.bak", "notes.txt", "report-x.html"}
     for name in others:
         (tmp_path / name).write_text("mine")
     for number in range(5):
         path = shelf.put(tmp_path, f"page {number}", MADE_AT + timedelta(days=number), 3)
-    assert path.name == "report-2026-12-02T0400Z.html"
-    ours = {f"report-{day}T0400Z.html" for day in ("2026-11-30", "2026-12-01", "2026-12-02")}
+    assert path.name == "report-2026-12-02T040000Z.html"
+    ours = {f"report-{day}T040000Z.html" for day in ("2026-11-30", "2026-12-01", "2026-12-02")}
     assert {path.name for path in tmp_path.iterdir()} == ours | others | {"latest.html"}
     assert (tmp_path / "latest.html").read_text() == path.read_text() == "page 4"
+
+
+def test_two_reports_of_one_minute_are_two(tmp_path: Path) -> None:
+    """Of seven days and then of thirty, say: the path that was told first leads to what was made first."""
+    first = shelf.put(tmp_path, "of 7 days", MADE_AT, 3)
+    second = shelf.put(tmp_path, "of 30 days", MADE_AT + timedelta(seconds=12), 3)
+    assert (first.read_text(), second.read_text()) == ("of 7 days", "of 30 days")
 
 
 def test_a_page_that_is_put_back_in_time_stays(tmp_path: Path) -> None:
