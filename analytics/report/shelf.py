@@ -30,6 +30,8 @@ def prepare(folder: Path) -> None:
     """See to it that there is such a folder: before a page is made, rather than after."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise CannotWrite(f"No report can be written to {folder}: it is no folder.") from None
     except OSError as error:
         raise _cannot(folder, error) from None
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -558,5 +558,7 @@ def test_a_folder_that_is_none_is_told_before_any_notebook_runs(
     (tmp_path / "file").touch()
     with pytest.raises(CannotWrite, match="file/reports: Not a directory"):
         pages.made(planted_world, tmp_path / "file" / "reports", notebooks=tmp_path)
+    with pytest.raises(CannotWrite, match="/file: it is no folder"):
+        shelf.prepare(tmp_path / "file")
     with pytest.raises(CannotWrite, match="No report can be written to /proc/reports"):
         shelf.prepare(Path("/proc/reports"))
