@@ -10,10 +10,10 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final
+from typing import Final
 
 import matplotlib.pyplot as plt
-from IPython.display import Markdown, display
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sqlalchemy import Engine
@@ -76,13 +76,14 @@ def show(drawn: Axes | Figure) -> None:
     # Without the date, the same plot is the same file.
     figure.savefig(picture, format="svg", metadata={"Date": None})
     plt.close(figure)
-    _display({SVG: _NO_XML.sub("\ufffd", picture.getvalue()), TEXT: title}, raw=True)
+    _display({SVG: _NO_XML.sub("\ufffd", picture.getvalue()), TEXT: title})
 
 
 def say(sentence: str) -> None:
     """Show a sentence, in Markdown without HTML, links and pictures: names in it are a sender's choice."""
-    _display(Markdown(sentence.translate(_READ)))
+    # Not as a Markdown object: that takes what begins with "http" for an address, and loads it.
+    _display({MARKDOWN: sentence.translate(_READ), TEXT: sentence})
 
 
-def _display(what: Any, **how: Any) -> None:
-    display(what, **how)
+def _display(shown: dict[str, str]) -> None:
+    display(shown, raw=True)
