@@ -85,6 +85,9 @@ def running(
                 f"JUPYTER_{kind.upper()}_DIR": str(folder / "jupyter" / kind)
                 for kind in ("config", "data", "runtime")
             },
+            # Of kernels and settings elsewhere nothing is taken: those may let everybody in.
+            "JUPYTER_PATH": "",
+            "JUPYTER_CONFIG_PATH": "",
         },
         log=home / "log" / "jupyter.log",
         lock_fds=lock_fds,
