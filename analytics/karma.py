@@ -441,7 +441,7 @@ def choices_finding(choices: pd.DataFrame) -> str:
         return f"{total} of moral choices are good"
     least = known.iloc[int(known["share"].argmin())]
     return (
-        f"{total} of moral choices are good; fewest in {least['mission']}"
+        f"{total} of moral choices are good; fewest in {words.name(least['mission'])}"
         f" ({words.percent(least['share'])})"
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sqlalchemy import Engine
@@ -29,6 +30,8 @@ SVG: Final = "image/svg+xml"
 TEXT: Final = "text/plain"
 MARKDOWN: Final = "text/markdown"
 HTML: Final = "text/html"
+# What may stand in a name, and in no XML: a browser shows nothing of a picture that has one.
+_NO_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def show(drawn: Axes | Figure) -> None:
     # Without the date, the same plot is the same file.
     figure.savefig(picture, format="svg", metadata={"Date": None})
     plt.close(figure)
-    _display({SVG: picture.getvalue(), TEXT: title}, raw=True)
+    _display({SVG: _NO_XML.sub("\ufffd", picture.getvalue()), TEXT: title})
 
 
 def table(frame: pd.DataFrame) -> None:
@@ -102,7 +105,7 @@ def table(frame: pd.DataFrame) -> None:
     # By what it looks like, and not by chance: the same table is the same text.
     styled.set_uuid(f"{zlib.crc32(repr((list(frame), text)).encode()):08x}")
     plain = shown.to_string(index=False, na_rep=words.DASH)
-    _display({HTML: styled.to_html(), TEXT: plain}, raw=True)
+    _display({HTML: styled.to_html(), TEXT: plain})
 
 
 def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -115,9 +118,12 @@ def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def say(sentence: str) -> None:
-    """Show a sentence as it is: names in it are their senders', and no markup."""
-    _display(Markdown(words.literal(sentence)))
+    """Show a sentence as it is: names in it are their senders', and no markup. JupyterLab trusts what a cell
+    has just shown, and would run a script out of a mission's name.
+    """
+    # Not as a Markdown object: that takes what begins with "http" for an address, and loads it.
+    _display({MARKDOWN: words.literal(sentence), TEXT: sentence})
 
 
-def _display(what: Any, **how: Any) -> None:
-    display(what, **how)
+def _display(shown: dict[str, str]) -> None:
+    display(shown, raw=True)

@@ -58,8 +58,9 @@ def is_installed() -> bool:
 @contextmanager
 def running(
     home: Path, database_url: str, reports: Path, port: int, lock_fds: tuple[int, ...]
-) -> Iterator[tuple[Child, str]]:
-    """JupyterLab as a child process, and its address with the token; it is ended on leaving.
+) -> Iterator[tuple[Child, str, Path]]:
+    """JupyterLab as a child process, its address with the token, and a file for a browser, which leads there:
+    of the address a browser's command line would tell everybody. It is ended on leaving.
 
     ``port`` is tried first, then those after it. Raises LabError when it does not start.
     """
@@ -84,13 +85,18 @@ def running(
                 f"JUPYTER_{kind.upper()}_DIR": str(folder / "jupyter" / kind)
                 for kind in ("config", "data", "runtime")
             },
+            # Of kernels and settings elsewhere nothing is taken: those may let everybody in.
+            "JUPYTER_PATH": "",
+            "JUPYTER_CONFIG_PATH": "",
         },
         log=home / "log" / "jupyter.log",
         lock_fds=lock_fds,
     )
     child.start()
     try:
-        yield child, f"{_ready(child, folder / 'jupyter' / 'runtime')}?token={token}"
+        runtime = folder / "jupyter" / "runtime"
+        address = f"{_ready(child, runtime)}?token={token}"
+        yield child, address, runtime / f"jpserver-{child.pid}-open.html"
     finally:
         child.end(_END_S)
 
@@ -99,6 +105,8 @@ def _link(link: Path, to: Path) -> None:
     """A link in the lab's folder; one that led elsewhere, as to a clone that was moved, is made anew."""
     if link.is_symlink():
         link.unlink()
+    elif link.exists():
+        raise LabError(f"{link} is in the way of a link to {to}: move it into work/, beside it.")
     link.symlink_to(to, target_is_directory=True)
 
 

@@ -91,7 +91,11 @@ _THEME: Final[dict[str, Any]] = {
 
 
 def use() -> None:
-    """Draw everything from here on in this style: large enough to be read from the back of a room."""
+    """Draw everything from here on in this style: large enough to be read from the back of a room.
+
+    Of a style of the user's own, as their `matplotlibrc` gives it, nothing is left.
+    """
+    plt.rcdefaults()
     sns.set_theme(style="whitegrid", context="notebook", font_scale=1.05, rc=_THEME)
     # A name in a script that the font lacks is drawn as boxes: there is nothing to be done about it here.
     warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)

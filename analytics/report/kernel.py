@@ -23,7 +23,8 @@ def main() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != int(os.environ["JPY_PARENT_PID"]):  # it ended before it could be watched
         sys.exit(1)
-    kernelapp.launch_new_instance()
+    # What a notebook prints is on no page: it is not collected, of which there may be any amount.
+    kernelapp.launch_new_instance(outstream_class=None)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ ALL_S: Final = 1800.0
 _AT_ONCE: Final = 2
 _LOOK_S: Final = 0.1
 _LONGEST_REASON: Final = 300
-# What the operating systems take as the path of a socket, with some room for its name.
+# Bytes that the operating systems take as the path of a socket, with some room for its name.
 _SOCKET_PATH: Final = 80
 
 # How many notebooks are done, and of how many.
@@ -194,6 +194,8 @@ class _Runner:
             # Neither its user's profile nor what it leaves there and in temporary files.
             "IPYTHONDIR": str(folder / "ipython"),
             "TMPDIR": str(folder),
+            # What is drawn goes into a file, and a window system may be elsewhere.
+            "MPLBACKEND": "agg",
         }
 
     def _reason(self, error: Exception, seconds: float) -> str:
@@ -220,7 +222,7 @@ class _Kernel:
             kernel_name="python3",
             kernel_spec_manager=_ThisPython(),
             connection_file=str(folder / "kernel.json"),
-            transport="ipc" if len(str(folder)) <= _SOCKET_PATH else "tcp",
+            transport="ipc" if len(os.fsencode(folder)) <= _SOCKET_PATH else "tcp",
         )
 
     async def end(self) -> None:

@@ -1,7 +1,7 @@
 """The shelf: a page flows in, a file beside its predecessors flows out, whole or not at all.
 
-``report-2026-11-28T0430Z.html`` is that of a moment, ``latest.html`` a copy of the newest. So many are kept;
-of whatever else is in the folder nothing is touched.
+``report-2026-11-28T043000Z.html`` is that of a moment, ``latest.html`` a copy of the newest. So many are
+kept; of whatever else is in the folder nothing is touched.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 LATEST: Final = "latest.html"
-_OURS: Final = re.compile(r"report-\d{4}-\d{2}-\d{2}T\d{4}Z\.html")
+_OURS: Final = re.compile(r"report-\d{4}-\d{2}-\d{2}T\d{6}Z\.html")
 # What is being written; one as old as this is of a process that was killed.
 _PART: Final = ".report-{}.part"
 _LOST_AFTER_S: Final = 3600.0
@@ -30,6 +30,8 @@ def prepare(folder: Path) -> None:
     """See to it that there is such a folder: before a page is made, rather than after."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise CannotWrite(f"No report can be written to {folder}: it is no folder.") from None
     except OSError as error:
         raise _cannot(folder, error) from None
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -42,7 +44,7 @@ def put(folder: Path, page: str, made_at: datetime, keep: int) -> Path:
     Raises CannotWrite, and then what was there before is there still.
     """
     prepare(folder)
-    path = folder / f"report-{made_at:%Y-%m-%dT%H%MZ}.html"
+    path = folder / f"report-{made_at:%Y-%m-%dT%H%M%SZ}.html"
     try:
         for name in (path.name, LATEST):
             _write(folder, name, page)

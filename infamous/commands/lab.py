@@ -31,10 +31,11 @@ def open_lab(
         if stop.is_set():
             return
         home, reports = found.config.home, found.config.reports
-        with lab.running(home, found.database_url, reports, port, found.lock_fds) as (child, at):
+        running = lab.running(home, found.database_url, reports, port, found.lock_fds)
+        with running as (child, at, leads_there):
             print(f"{at}\nNotebooks of yours go into work/. Ctrl-C ends it.", flush=True)
             if browser:
-                webbrowser.open(at)
+                webbrowser.open(leads_there.as_uri())
             while not stop.wait(_LOOK_S):
                 if not child.is_alive:
                     raise lab.LabError(

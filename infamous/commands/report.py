@@ -55,6 +55,8 @@ def make(
             print(line)
     if browser:
         webbrowser.open(made.path.as_uri())
+    if made.failed:  # the page is there, and says so too
+        raise typer.Exit(1)
 
 
 def require_packages() -> None:

@@ -300,6 +300,13 @@ def test_choices_and_switches_are_the_simulators(engine: Engine) -> None:
         assert choices[way].sum() == sum(one[way] for one in known)
 
 
+def test_a_long_name_leaves_room_for_what_is_said_of_it() -> None:
+    """A studio's missions may be called anything: the title is one that fits, as those of other plots."""
+    frame = pd.DataFrame({"mission": [99 * "x", "Short"], "good": [5, 20], "known": [20, 20]})
+    said = karma.choices_finding(frame.assign(share=frame["good"] / frame["known"]))
+    assert said == f"62% of moral choices are good; fewest in {27 * 'x'}… (25%)"
+
+
 def test_choices_go_as_loyally_as_was_planted(engine: Engine) -> None:
     """In each mission as many are good as the loyalty of those who made them says, within its error."""
     chances: dict[str, list[float]] = defaultdict(list)

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from IPython.display import Markdown
 from nbmake.nb_run import NotebookRun
 
 from analytics import notebook as shown_by
@@ -132,8 +131,8 @@ def run(path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> dict[str, list
     bundles: dict[str, list[dict[str, str]]] = {"": [], "report": [], "finding": []}
     tag = ""
 
-    def keep(what: Any, **_how: Any) -> None:
-        bundles[tag].append({MARKDOWN: what.data} if isinstance(what, Markdown) else what)
+    def keep(what: dict[str, str]) -> None:
+        bundles[tag].append(what)
 
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setattr(shown_by, "_display", keep)

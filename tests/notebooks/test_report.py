@@ -8,22 +8,25 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
+from xml.etree import ElementTree as ET
 
 import pytest
 from sqlalchemy import Engine, make_url
 
 from analytics.period import Period, ending
 from analytics.report import shelf
-from analytics.report.extract import Sentence
+from analytics.report.extract import Plot, Sentence
 from analytics.report.freshness import freshness
 from analytics.report.headline import Number, headline
 from analytics.report.make import NOTEBOOKS, Made
+from analytics.report.page import page
 from analytics.report.run import Ran, run
 from analytics.report.shelf import CannotWrite
 from infamous.embedded.servers import Servers
@@ -37,7 +40,7 @@ from tests.integration.consuming import now_ms, until
 from tests.integration.test_roles import url_of
 from tests.notebooks import pages, planted
 from tests.unit.samples import chains
-from tests.unit.test_report_page import Looked, assert_lifeless
+from tests.unit.test_report_page import FRESH, HOSTILE, NOTHING, Looked, assert_lifeless
 
 WEEK: Final = ending(planted.LAST, 7)
 MINUTE_MS: Final = 60_000
@@ -326,6 +329,28 @@ def test_a_notebook_without_an_end_has_one(world: World, tmp_path: Path) -> None
     assert found.section.failure == "There was no time left for it."
 
 
+def test_a_notebook_may_print_any_amount(world: World, tmp_path: Path) -> None:
+    """It is on no page: whoever runs the notebook does not keep it, and stays as small as before."""
+    much = pages.write(tmp_path, "1", "print(100_000_000 * 'x')")
+    told = subprocess.run(
+        [sys.executable, "-P", "-c", RUNS + PEAK, world.database_url, str(much)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(told.stdout) * 1024 < 200_000_000
+
+
+def test_a_folder_for_temporary_files_has_any_name(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths of sockets are so many bytes, of which a letter may be two."""
+    with tempfile.TemporaryDirectory(prefix=38 * "ü") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        (found,) = ran(world, pages.write(tmp_path, "1", SAY))
+    assert found.section.failure is None
+
+
 def test_a_kernel_is_of_this_python_and_knows_of_the_database_alone(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,6 +366,7 @@ def test_a_kernel_is_of_this_python_and_knows_of_the_database_alone(
     (startup / "0.py").write_text("raise SystemExit")
     for name in ("REDIS_URL", "REDASH_API_KEY_FILE", "MIGRATOR_DATABASE_URL"):
         monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("MPLBACKEND", "of a desktop")
     code = """
     import os, sys
     from analytics import notebook
@@ -355,6 +381,38 @@ def test_a_kernel_is_of_this_python_and_knows_of_the_database_alone(
     (sentence,) = found.section.shown
     told = f"{sys.executable} {{'DATABASE_URL'}} {WEEK} infamous_bi"
     assert sentence == Sentence(told)
+
+
+# --- names that players gave
+
+
+def test_a_name_in_a_sentence_is_read_and_not_obeyed(world: World, tmp_path: Path) -> None:
+    """JupyterLab trusts what a cell shows: no tag, no link and no picture begins in it; the page shows it as
+    it is.
+    """
+    code = f"from analytics import notebook\nfor name in {HOSTILE!r}:\n    notebook.say(name)"
+    (found,) = ran(world, pages.write(tmp_path, "1", code))
+    told = [one.text for one in found.section.shown if isinstance(one, Sentence)]
+    assert len(told) == len(HOSTILE)
+    assert not [text for text in told if re.search(r"[<\[]|&(?!#\d+;)", text)]
+    text = Looked(page(WEEK, FRESH, NOTHING, [found.section])).text
+    assert [name for name in HOSTILE if name not in text] == []
+
+
+def test_a_picture_holds_whatever_the_database_does(world: World, tmp_path: Path) -> None:
+    """A mission's name may have characters that XML has not: a browser would show nothing of the plot."""
+    code = """
+from analytics import notebook
+from analytics.plots import style
+axes = style.canvas()
+axes.bar(["a\\x01b\\x1bc\\ufffe"], [1])
+notebook.show(style.headed(axes, "A title"))
+"""
+    (found,) = ran(world, pages.write(tmp_path, "1", code))
+    (plot,) = found.section.shown
+    assert isinstance(plot, Plot)
+    drawn = ET.fromstring(plot.svg)  # noqa: S314  # our own
+    assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
 
 
 # --- a run that is stopped
@@ -407,6 +465,7 @@ notebooks = [pathlib.Path(path) for path in sys.argv[2:]]
 week = ending(date(2026, 11, 28), 7)
 run(notebooks, sys.argv[1], week, stop=threading.Event(), tell=lambda *_: None)
 """
+PEAK: Final = "print(pathlib.Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
 # A library that is asked too much, and lets no other thread of Python run meanwhile.
 BUSY: Final = WAITS.replace(
     "threading.Event().wait()", "__import__('re').match('(a+)+$', 'a' * 60 + 'b')"
@@ -443,15 +502,22 @@ MADE_AT: Final = datetime(2026, 11, 28, 4, 0, tzinfo=UTC)
 
 def test_the_shelf_keeps_the_newest(tmp_path: Path) -> None:
     """So many reports, the last of them as latest.html as well; what is somebody else's stays."""
-    others = {"report.html", "report-2020-01-01T0400Z.html.bak", "notes.txt", "report-x.html"}
+    others = {"report.html", "report-2020-01-01T040000Z.html.bak", "notes.txt", "report-x.html"}
     for name in others:
         (tmp_path / name).write_text("mine")
     for number in range(5):
         path = shelf.put(tmp_path, f"page {number}", MADE_AT + timedelta(days=number), 3)
-    assert path.name == "report-2026-12-02T0400Z.html"
-    ours = {f"report-{day}T0400Z.html" for day in ("2026-11-30", "2026-12-01", "2026-12-02")}
+    assert path.name == "report-2026-12-02T040000Z.html"
+    ours = {f"report-{day}T040000Z.html" for day in ("2026-11-30", "2026-12-01", "2026-12-02")}
     assert {path.name for path in tmp_path.iterdir()} == ours | others | {"latest.html"}
     assert (tmp_path / "latest.html").read_text() == path.read_text() == "page 4"
+
+
+def test_two_reports_of_one_minute_are_two(tmp_path: Path) -> None:
+    """Of seven days and then of thirty, say: the path that was told first leads to what was made first."""
+    first = shelf.put(tmp_path, "of 7 days", MADE_AT, 3)
+    second = shelf.put(tmp_path, "of 30 days", MADE_AT + timedelta(seconds=12), 3)
+    assert (first.read_text(), second.read_text()) == ("of 7 days", "of 30 days")
 
 
 def test_a_page_that_is_put_back_in_time_stays(tmp_path: Path) -> None:
@@ -492,5 +558,7 @@ def test_a_folder_that_is_none_is_told_before_any_notebook_runs(
     (tmp_path / "file").touch()
     with pytest.raises(CannotWrite, match="file/reports: Not a directory"):
         pages.made(planted_world, tmp_path / "file" / "reports", notebooks=tmp_path)
+    with pytest.raises(CannotWrite, match="/file: it is no folder"):
+        shelf.prepare(tmp_path / "file")
     with pytest.raises(CannotWrite, match="No report can be written to /proc/reports"):
         shelf.prepare(Path("/proc/reports"))

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 from rq.job import JobStatus
+from sqlalchemy import text
 
 from analytics.report.make import NOTEBOOKS
 from jobs import schedule, tasks
@@ -203,6 +204,20 @@ def test_the_command_rolls_up_and_makes_a_page(world: World, tmp_path: Path) -> 
     assert Path(made["path"]).parent == tmp_path / "elsewhere"
     assert [one["failure"] for one in made["notebooks"]] == [None] * COUNT
     assert all(one["peak_bytes"] > 0 and one["seconds"] > 0 for one in made["notebooks"])
+
+
+def test_a_page_on_which_a_notebook_failed_is_no_success(world: World, tmp_path: Path) -> None:
+    """A script sees it by the exit code, a person in the notebook's place; the others are there."""
+    with world.engine.begin() as connection:
+        connection.execute(text("revoke select on moral_choices from infamous_bi"))
+    told = report(world, tmp_path)
+    assert told.returncode == 1, told.stderr
+    assert "Traceback" not in told.stderr
+    path, summary, *failed = told.stdout.splitlines()
+    assert summary.startswith("7 days, ")
+    assert any(line.startswith("04_karma.ipynb: It failed: ") for line in failed)
+    page = Path(path).read_text(encoding="utf-8")
+    assert page.count("It failed: ") == len(failed) < COUNT
 
 
 def test_a_reader_makes_a_page_of_what_others_rolled_up(

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime
-from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from IPython.display import Markdown
 from matplotlib.axes import Axes
 
 from analytics import notebook
 from analytics.frames import typed
-from analytics.notebook import HTML, SVG, TEXT
+from analytics.notebook import HTML, MARKDOWN, SVG, TEXT
 from analytics.plots import style
 
 
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     """What was handed to the page."""
-    kept: list[Any] = []
-    monkeypatch.setattr(notebook, "_display", lambda what, **_how: kept.append(what))
+    kept: list[dict[str, str]] = []
+    monkeypatch.setattr(notebook, "_display", kept.append)
     style.use()
     return kept
 
@@ -35,7 +33,7 @@ def _drawn(title: str = "Half of all stay", subtitle: str = "Players by day") ->
     return style.headed(axes, title, subtitle)
 
 
-def test_a_plot_is_shown_with_its_title_and_put_away(shown: list[Any]) -> None:
+def test_a_plot_is_shown_with_its_title_and_put_away(shown: list[dict[str, str]]) -> None:
     """Who cannot see it is read what it says, and a long notebook does not fill the memory."""
     notebook.show(_drawn())
     (bundle,) = shown
@@ -44,7 +42,7 @@ def test_a_plot_is_shown_with_its_title_and_put_away(shown: list[Any]) -> None:
     assert plt.get_fignums() == []
 
 
-def test_the_same_plot_is_the_same_picture(shown: list[Any]) -> None:
+def test_the_same_plot_is_the_same_picture(shown: list[dict[str, str]]) -> None:
     """A report that says the same is the same file."""
     notebook.show(_drawn())
     notebook.show(_drawn())
@@ -89,7 +87,7 @@ def test_a_name_is_no_mathematics() -> None:
     figure.canvas.draw()
 
 
-def test_a_table_is_to_be_read(shown: list[Any]) -> None:
+def test_a_table_is_to_be_read(shown: list[dict[str, str]]) -> None:
     """Words on the left, numbers with thousands, days as days, a dash for nothing, and no index."""
     notebook.table(
         typed(
@@ -109,7 +107,7 @@ def test_a_table_is_to_be_read(shown: list[Any]) -> None:
     assert "12345" in bundle[TEXT]
 
 
-def test_nothing_in_a_table_is_markup(shown: list[Any]) -> None:
+def test_nothing_in_a_table_is_markup(shown: list[dict[str, str]]) -> None:
     """Neither a cell nor, as it may come from a pivot, a heading."""
     notebook.table(pd.DataFrame({"<b>x</b>": ["<script>alert(1)</script>"]}))
     assert "<script" not in shown[0][HTML]
@@ -117,16 +115,15 @@ def test_nothing_in_a_table_is_markup(shown: list[Any]) -> None:
     assert "<b>" not in shown[0][HTML]
 
 
-def test_the_same_table_is_the_same_text(shown: list[Any]) -> None:
+def test_the_same_table_is_the_same_text(shown: list[dict[str, str]]) -> None:
     """Pandas would name each by chance."""
     for _ in range(2):
         notebook.table(pd.DataFrame({"a": ["x"], "b": [1]}))
     assert shown[0] == shown[1]
 
 
-def test_an_empty_table_says_so(shown: list[Any]) -> None:
+def test_an_empty_table_says_so(shown: list[dict[str, str]]) -> None:
     """A heading without a row looks like something that failed."""
     notebook.table(pd.DataFrame({"a": []}))
     (said,) = shown
-    assert isinstance(said, Markdown)
-    assert said.data == "There are none."
+    assert said[MARKDOWN] == "There are none."

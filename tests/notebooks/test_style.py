@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import seaborn as sns
@@ -20,3 +21,11 @@ def test_a_long_subtitle_leaves_room_for_a_heat_map() -> None:
     assert figure is not None
     figure.canvas.draw()
     assert axes.get_position().height > 0.5
+
+
+def test_a_style_of_the_users_own_is_left_out() -> None:
+    """Text that TeX sets, or colours for the dark, would be on the page, or no page would come."""
+    with mpl.rc_context({"text.usetex": True, "savefig.facecolor": "black"}):
+        style.use()
+        assert not mpl.rcParams["text.usetex"]
+        assert mpl.rcParams["savefig.facecolor"] == "auto"

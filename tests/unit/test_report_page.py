@@ -46,6 +46,8 @@ HOSTILE: Final = (
     "{{ 7 * 7 }}{% include '/etc/passwd' %}",
     "' onmouseover='alert(1)",
     "&lt;b&gt;",
+    "https://evil.example/x",
+    "/etc/hostname",
 )
 # What a browser may find in it, and do.
 ELEMENTS: Final = frozenset({
