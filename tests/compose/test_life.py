@@ -54,8 +54,17 @@ def consumers(stack: Stack, wanted: int) -> None:
 
 
 def crash(container: str) -> None:
-    """Kill everything in it that is not its init, from inside: the engine sees a program that died."""
-    docker("exec", container, "sh", "-c", "kill -9 -1")
+    """Kill everything in it that is not its init, from inside: the engine sees a program that died, and
+    starts it again.
+    """
+
+    def restarts() -> int:
+        return int(inspect([container])[0]["RestartCount"])
+
+    before = restarts()
+    # Who kills may be killed with the container before it can say that it is done.
+    docker("exec", container, "sh", "-c", "kill -9 -1", check=False)
+    until(lambda: restarts() > before, "the container to be started again")
 
 
 def test_everything_comes_up_healthy(stack: Stack) -> None:
