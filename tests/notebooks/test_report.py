@@ -29,6 +29,7 @@ from analytics.report.make import NOTEBOOKS, Made
 from analytics.report.page import page
 from analytics.report.run import Ran, run
 from analytics.report.shelf import CannotWrite
+from analytics.words import literal
 from infamous.embedded.servers import Servers
 from pipeline.event import Event
 from pipeline.patience import Stopped
@@ -298,7 +299,7 @@ def test_a_notebook_that_fails_takes_no_other_along(world: World, tmp_path: Path
     assert all("\n" not in reason and "Traceback" not in reason for reason in reasons)
     assert all("for this test" not in reason and "for%20this" not in reason for reason in reasons)
     shown = [[one.text for one in r.section.shown] for r in found]  # type: ignore[union-attr]
-    assert shown == [["It *works*."], [], [], [], [], [], ["It *works*."]]
+    assert shown == [[literal("It *works*.")], [], [], [], [], [], [literal("It *works*.")]]
 
 
 def test_no_password_is_told_wherever_it_stands(world: World, tmp_path: Path) -> None:
@@ -380,7 +381,7 @@ def test_a_kernel_is_of_this_python_and_knows_of_the_database_alone(
     assert found.section.failure is None
     (sentence,) = found.section.shown
     told = f"{sys.executable} {{'DATABASE_URL'}} {WEEK} infamous_bi"
-    assert sentence == Sentence(told)
+    assert sentence == Sentence(literal(told))
 
 
 # --- names that players gave

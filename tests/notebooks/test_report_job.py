@@ -152,7 +152,7 @@ def test_a_report_that_is_broken_off_leaves_no_page_and_no_kernel(
         until(lambda: pages.kernels(laborer.pid), "a kernel to run")
         kernels = pages.kernels(laborer.pid)
         laborer.send_signal(number)
-        code = laborer.wait(60)
+        code = laborer.wait(300)
     until(lambda: not any(map(pages.lives, kernels)), "the kernels to end")
     assert shelf_of(environment) == []
     if number is signal.SIGKILL:
@@ -164,9 +164,9 @@ def test_a_report_that_is_broken_off_leaves_no_page_and_no_kernel(
         assert pages.rooms(tmp_path) == []
         assert job.get_status() is JobStatus.QUEUED
     with process(*command, environment=environment, folder=tmp_path) as laborer:
-        until(lambda: "latest.html" in shelf_of(environment), "a report to be made", at_most_s=90)
+        until(lambda: "latest.html" in shelf_of(environment), "a report to be made", at_most_s=300)
         laborer.send_signal(signal.SIGTERM)
-        laborer.wait(60)
+        laborer.wait(300)
 
 
 # --- the command
