@@ -229,6 +229,8 @@ def make_report(days: int) -> dict[str, Any]:
     except Stopped:
         signal.raise_signal(signal.SIGTERM)
         raise Stopped("it was asked to stop; the report is made anew") from None
+    if stop.is_set():  # too late to break it off, and still meant for the worker
+        signal.raise_signal(signal.SIGTERM)
     return {
         "path": str(made.path),
         "notebooks": len(made.notebooks),

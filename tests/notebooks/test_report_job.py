@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ import redis
 from rq.job import JobStatus
 from sqlalchemy import text
 
+from analytics.report import make as making
+from analytics.report import shelf
 from analytics.report.make import NOTEBOOKS
 from jobs import schedule, tasks
 from jobs.queue import REPORTS, enqueue, queue
@@ -167,6 +170,30 @@ def test_a_report_that_is_broken_off_leaves_no_page_and_no_kernel(
         until(lambda: "latest.html" in shelf_of(environment), "a report to be made", at_most_s=300)
         laborer.send_signal(signal.SIGTERM)
         laborer.wait(300)
+
+
+def test_a_stop_that_comes_too_late_for_a_report_is_not_forgotten(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that is made is made, and the worker that was asked to stop meanwhile is told so."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    def put(folder: Path, page: str, at: datetime, keep: int) -> Path:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(folder, page, at, keep)
+
+    real = shelf.put
+    monkeypatch.setattr(shelf, "put", put)
+    monkeypatch.setattr(making, "NOTEBOOKS", Path(environment["REPORT_DIR"]))  # none
+    told: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    try:
+        done = tasks.make_report(7)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert told == [signal.SIGTERM]
+    assert Path(done["path"]).exists()
 
 
 # --- the command
