@@ -7,7 +7,6 @@ two cannot differ.
 from __future__ import annotations
 
 import functools
-from datetime import date
 
 import pandas as pd
 from sqlalchemy import Engine
@@ -27,7 +26,7 @@ def ask(engine: Engine, key: str, period: Period | None = None, **values: str) -
     """
     query = _question(key)
     if period is not None:
-        known = {"days": str(period.days), "until": _day(period.last)}
+        known = {"days": str(period.days), "until": period.last.isoformat()}
         values = {name: value for name, value in known.items() if name in query.defaults} | values
     return verbatim(engine, rendered(query, **values))
 
@@ -55,7 +54,3 @@ def questions() -> pd.DataFrame:
 def _question(key: str) -> Query:
     path = folder.OURS / f"{key}.sql"
     return query_file.read(key, path.read_text(encoding="utf-8"), str(path))
-
-
-def _day(day: date) -> str:
-    return day.isoformat()
