@@ -11,7 +11,7 @@ import math
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from analytics.period import Period
+from analytics.period import Period, ending
 from pipeline.event import Event
 from producer.simulate import DAY_MS, Player, history, population
 from producer.truth import truth
@@ -25,6 +25,13 @@ FIRST: Final = datetime.fromtimestamp(START_MS / 1000, UTC).date()
 # Yesterday, whole.
 LAST: Final[date] = FIRST + timedelta(days=DAYS - 1)
 ALL: Final = Period(FIRST, LAST)
+# Days on which nobody played, and others with little to be drawn of.
+BEFORE: Final = ending(FIRST - timedelta(days=30), 7)
+LITTLE: Final = {
+    "nobody": BEFORE,
+    "one day": Period(FIRST, FIRST),
+    "weeks without any": Period(BEFORE.last, FIRST + timedelta(days=2)),
+}
 # A right answer is further off than this once in 15,000 times; and a seed is a seed: it is so every time.
 SIGMAS: Final = 4.0
 

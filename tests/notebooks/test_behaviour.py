@@ -38,8 +38,6 @@ PERIODS = [
     pytest.param(planted.ALL, id="all"),
     pytest.param(ending(planted.LAST - timedelta(days=9), 14), id="two weeks before"),
 ]
-# Nobody played then.
-BEFORE = ending(planted.FIRST - timedelta(days=30), 7)
 DAY_MIN = 24 * 60
 
 
@@ -525,16 +523,7 @@ def test_titles_say_what_the_events_say(engine: Engine, found: Styles) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(
-    "period",
-    [
-        pytest.param(BEFORE, id="nobody"),
-        pytest.param(Period(planted.FIRST, planted.FIRST), id="one day"),
-        pytest.param(
-            Period(BEFORE.last, planted.FIRST + timedelta(days=2)), id="weeks without any"
-        ),
-    ],
-)
+@pytest.mark.parametrize("period", planted.LITTLE.values(), ids=planted.LITTLE.keys())
 def test_a_plot_of_little_says_so(engine: Engine, period: Period) -> None:
     """Nobody, a first day, a gap: each plot is drawn, with a heading, without a warning."""
     for name, draw in drawn(engine, period).items():

@@ -39,8 +39,6 @@ PERIODS = [
     pytest.param(ending(planted.LAST, 14), id="two weeks"),
     pytest.param(ending(planted.LAST - timedelta(days=9), 7), id="a week before"),
 ]
-# Nobody played then.
-BEFORE = ending(planted.FIRST - timedelta(days=30), 7)
 
 
 def day_of(event: Event) -> date:
@@ -470,16 +468,7 @@ def test_titles_say_what_the_events_say(engine: Engine) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(
-    "period",
-    [
-        pytest.param(BEFORE, id="nobody"),
-        pytest.param(Period(planted.FIRST, planted.FIRST), id="one day"),
-        pytest.param(
-            Period(BEFORE.last, planted.FIRST + timedelta(days=2)), id="weeks without any"
-        ),
-    ],
-)
+@pytest.mark.parametrize("period", planted.LITTLE.values(), ids=planted.LITTLE.keys())
 def test_a_plot_of_little_says_so(engine: Engine, period: Period) -> None:
     """Nobody, a first day, a gap: each plot is drawn, with a heading, without a warning."""
     for name, draw in drawn(engine, period).items():
