@@ -20,9 +20,8 @@ from bench.flood import flood
 from bench.house import BenchError, House
 from bench.scale import Scale
 from bench.workload import HOUR_MS, PLAYERS, simulated
-from pipeline import stream
 from pipeline.event import encode
-from pipeline.stream import STREAM
+from pipeline.stream import STREAM, Stream
 from producer.outbox import ARRAY_EVENTS, PARCEL_EVENTS
 from producer.simulate import population, write
 
@@ -47,7 +46,7 @@ def groups(house: House, scale: Scale) -> Iterator[Group]:
         ),
         scale.rounds,
     )
-    house.client.delete(STREAM, stream.PLAYERS, stream.PRODUCER)
+    _empty(Stream(house.client))
 
 
 def played(events: int) -> float:
@@ -63,6 +62,10 @@ def played(events: int) -> float:
 def benchmark_program(house: House) -> str | None:
     """The server's own benchmark, beside it or on PATH."""
     return house.servers.redis.binary.beside("valkey-benchmark", "redis-benchmark")
+
+
+def _empty(source: Stream) -> None:
+    source.client.delete(source.key, source.players_key, source.producer_key)
 
 
 def limit_rate(house: House, events: int, program: str | None) -> float:
@@ -84,12 +87,12 @@ def limit_rate(house: House, events: int, program: str | None) -> float:
 
 def produced(house: House, events: int) -> float:
     """Events a second that a producer sends."""
-    house.client.delete(STREAM, stream.PLAYERS, stream.PRODUCER)
+    _empty(Stream(house.client))
     process = crew.start(
         house, "producer", "--rate", "max", "--count", str(events), "--history", "0"
     )
     crew.finished(process, _AT_MOST_S)
-    sent = int(house.client.hget(stream.PRODUCER, "sent") or 0)
+    sent = Stream(house.client).produced()
     if sent != events:
         raise BenchError(f"The producer has sent {sent:,} of {events:,} events.")
     return stream_rate(house, events, share=ARRAY_EVENTS)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 from infamous import schema
 from pipeline import partitions
 from pipeline.event import datetime_of
-from pipeline.stream import PRODUCER, Holder, Memory, Stream, StreamState
+from pipeline.stream import Holder, Memory, Stream, StreamState
 
 COUNT_ROWS: Final = text("select count(*) from game_events")
 NEWEST_EVENT: Final = text("""
@@ -101,7 +101,7 @@ def status(source: Stream, engine: Engine) -> Status:
         tables = None if revision is None else look(connection, has_health=revision >= "0002")
     return Status(
         stream=source.state(),
-        produced=produced(source.client),
+        produced=source.produced(),
         tables=tables,
         redis_version=redis_version(source.client),
         postgres_version=version.split(" ", maxsplit=1)[0],
@@ -128,11 +128,6 @@ def look(connection: Connection, *, has_health: bool = True) -> Tables:
         lost=connection.execute(LOST).scalar_one() if has_health else 0,
         days_ahead=partitions.ahead(days, datetime.now(UTC).date()),
     )
-
-
-def produced(client: redis.Redis) -> int:
-    """Events our producers ever put on the stream."""
-    return int(client.hget(PRODUCER, "sent") or 0)
 
 
 def redis_version(client: redis.Redis) -> str:

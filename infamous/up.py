@@ -140,7 +140,7 @@ class Run:
         """From the empty database to the last acknowledgement."""
         self.source.refuse_eviction()
         self._migrate()
-        before = status.produced(self.source.client)
+        before = self.source.produced()
         try:
             for consumer in self.consumers:
                 consumer.start()

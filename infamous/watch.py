@@ -15,7 +15,7 @@ import redis
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from infamous.status import COUNT_ROWS, QUARANTINED, produced
+from infamous.status import COUNT_ROWS, QUARANTINED
 from pipeline.patience import first_line
 from pipeline.stream import Stream, StreamState
 
@@ -91,7 +91,7 @@ class Watcher:
 
     def _look(self) -> Glimpse:
         state = self._source.state(exact=False)
-        sent = produced(self._source.client)
+        sent = self._source.produced()
         with self._engine.connect() as connection:
             connection.execute(LIMIT_LOOK)
             events = connection.execute(LAST_EVENTS, {"events": self._events}).mappings().all()

@@ -20,6 +20,8 @@ from msgspec import Meta
 Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
+Partitions = Annotated[int, Meta(ge=1, le=256)]
+Replicas = Annotated[int, Meta(ge=0, le=16)]
 # A year is for ever; infinity is no number of milliseconds for Redis.
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 # What each kind is called where a value is none of it.
@@ -27,6 +29,8 @@ _KINDS: Final[dict[Any, str]] = {
     Positive: "a whole number of 1 or more",
     Count: "a whole number of 0 or more",
     Port: "a whole number from 0 to 65535",
+    Partitions: "a whole number from 1 to 256",
+    Replicas: "a whole number from 0 to 16",
     Seconds: "a number of seconds above 0, up to 31536000 (a year)",
 }
 
@@ -50,6 +54,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     redis_url: str | None = None
     # The role that drops old partitions, swaps tables and erases players; None: that of database_url.
     migrator_database_url: str | None = None
+    # Into how many streams events are divided by player; more than one are for a Redis Cluster.
+    stream_partitions: Partitions = 1
+    # Replicas of Redis that must have an event before it counts as sent; 0: the master alone.
+    redis_replicas: Replicas = 0
     # Where RQ keeps its jobs; None: in the stream's Redis.
     rq_redis_url: str | None = None
     infamous_home: str = ".infamous"
@@ -138,8 +146,8 @@ def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = 
         if field in values:
             values[field] = _sqlalchemy_url(field.upper(), values[field])
     for field in ("redis_url", "rq_redis_url"):
-        if field in values:
-            _require_scheme(field.upper(), values[field], _REDIS_SCHEMES)
+        for url in each_host(values[field]) if field in values else ():
+            _require_scheme(field.upper(), url, _REDIS_SCHEMES)
     if values.get("archive_url", "").startswith("memory:"):
         raise SettingsError(
             "ARCHIVE_URL names the memory of a process, which ends with it: name a folder, or a store that"
@@ -211,6 +219,14 @@ def _require_scheme(name: str, url: str, schemes: frozenset[str]) -> None:
     # libpq and SQLAlchemy would not agree where the host begins.
     if parts.netloc.count("@") > 1 or (parts.netloc and "@" in parts.path + parts.fragment):
         raise SettingsError(f"{name} has more than one @: {advice}.")
+
+
+def each_host(url: str) -> list[str]:
+    """A URL for each of the nodes that one names: ``redis://user:password@one:7000,two:7000/0``."""
+    scheme, slashes, rest = url.partition("://")
+    netloc, slash, path = rest.partition("/")
+    user, at, hosts = netloc.rpartition("@")
+    return [f"{scheme}{slashes}{user}{at}{host}{slash}{path}" for host in hosts.split(",")]
 
 
 def libpq_url(database_url: str) -> str:

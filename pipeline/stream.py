@@ -15,18 +15,13 @@ from enum import Enum
 from typing import Any, Final, cast
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from pipeline import failpoint
 from pipeline.entry import MAX_ARRAY_BYTES, Entry, Form
-from pipeline.settings import SettingsError
-from pipeline.transaction import Transaction
+from pipeline.nodes import Nodes
+from pipeline.transaction import NotReplicated, Transaction
 
 STREAM: Final = "game-events"
-# The hash tag keeps the producers' state in the stream's slot, so both change in one transaction.
-PLAYERS: Final = "{game-events}:players"
-PRODUCER: Final = "{game-events}:producer"
 GROUP: Final = "postgres"
 # The archive's place on the stream: it keeps a bookmark, and reads by range.
 ARCHIVE_GROUP: Final = "archive"
@@ -36,8 +31,6 @@ FIRST: Final = b"0-0"
 
 # A wait for more returns this often, so that a request to stop is seen.
 BLOCK_MS: Final = 1000
-# Longer than any wait for more: a server that says nothing for this long is away.
-_SOCKET_TIMEOUT_S: Final = 5.0
 # The second part of an entry's id goes up to this.
 _MAX_NUMBER: Final = 2**64 - 1
 # Exact counting stops here; beyond it a number is marked as an estimate.
@@ -49,7 +42,14 @@ _PAGE_BYTES: Final = 8 * 1024 * 1024
 _PAGE_ENTRIES: Final = 250
 # Pending entries that one consumer takes over at once when it removes the names of dead ones.
 _MAX_PENDING: Final = 50_000
-# Refusals that end by themselves or by an operator's hand; by their first word.
+# Refusals that end by themselves or by an operator's hand; by redis-py's class, and by their first word.
+_TEMPORARY_KINDS: Final = (
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+    NotReplicated,
+)
 _TEMPORARY: Final = frozenset(
     {
         "OOM",
@@ -57,32 +57,22 @@ _TEMPORARY: Final = frozenset(
         "LOADING",
         "READONLY",
         "NOREPLICAS",
-        "CLUSTERDOWN",
-        "TRYAGAIN",
-        "MASTERDOWN",
         "BUSY",
     }
 )
 
 
 def connect(url: str) -> redis.Redis:
-    """A client that opens its connection at the first command, never retries, and yields bytes.
+    """A client for the undivided stream; see ``client_of``."""
+    return client_of(Nodes(url), STREAM)
 
-    Raises SettingsError when the URL has an option that redis-py does not know.
+
+def client_of(nodes: Nodes, key: str) -> redis.Redis:
+    """A client that opens its connection, to whichever node holds the key, at the first command.
+
+    It never retries, and yields bytes.
     """
-    try:
-        client = redis.Redis.from_url(
-            url,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=_SOCKET_TIMEOUT_S,
-            socket_connect_timeout=5.0,
-        )
-        pool = client.connection_pool
-        pool.connection_class(**pool.connection_kwargs)  # opens nothing, and sees every option
-    except (TypeError, ValueError) as error:
-        reason = str(error).rstrip(".")
-        raise SettingsError(f"REDIS_URL has an option that cannot be used: {reason}.") from None
+    client = nodes.client(key)
     # redis-py turns each reply into tuples and dicts; read and claim take it as it comes.
     for command in ("XREADGROUP", "XREAD", "XAUTOCLAIM", "XRANGE", "XREVRANGE"):
         client.set_response_callback(command, _as_is)
@@ -101,7 +91,7 @@ def is_temporary(error: BaseException) -> bool:
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.WatchError):
         return True
     # redis-py cuts the first word off the errors it has a class for.
-    if isinstance(error, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError):
+    if isinstance(error, _TEMPORARY_KINDS):
         return True
     return isinstance(error, redis.ResponseError) and _words(error).split(" ", 1)[0] in _TEMPORARY
 
@@ -248,10 +238,28 @@ class Holder:
 class Stream:
     """One stream and its consumer group."""
 
-    def __init__(self, client: redis.Redis, *, key: str = STREAM, group: str = GROUP) -> None:
+    def __init__(
+        self, client: redis.Redis, *, key: str = STREAM, group: str = GROUP, replicas: int = 0
+    ) -> None:
+        """``replicas`` must have what is appended, or it was not appended."""
         self.client = client
         self.key = key
         self.group = group
+        self.replicas = replicas
+
+    def beside(self, name: str) -> str:
+        """A key in this stream's slot, so that both change in one transaction."""
+        return f"{self.key}:{name}" if "{" in self.key else f"{{{self.key}}}:{name}"
+
+    @property
+    def players_key(self) -> str:
+        """The hash of the states in which our producer left those who play here."""
+        return self.beside("players")
+
+    @property
+    def producer_key(self) -> str:
+        """The hash of what our producer notes of itself."""
+        return self.beside("producer")
 
     def _run(self, *command: Any) -> Any:
         return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -263,9 +271,12 @@ class Stream:
         return self.append_entries([(Form.EVENT, payload) for payload in payloads])
 
     def append_entries(self, entries: Sequence[tuple[Form, bytes]]) -> list[bytes]:
-        """Add entries of either form, atomically; returns their ids."""
+        """Add entries of either form, atomically; returns their ids.
+
+        Raises NotReplicated: they were added, and may be lost when the master is.
+        """
         with Transaction(self.client) as transaction:
-            transaction.begin(self.packed(entries), len(entries))
+            transaction.begin(self.packed(entries), len(entries), replicas=self.replicas)
             return transaction.finish()
 
     def packed(self, entries: Iterable[tuple[Form, bytes]]) -> bytes:
@@ -442,7 +453,7 @@ class Stream:
 
     @property
     def _vouched_key(self) -> str:
-        return f"{{{self.key}}}:{self.group}:counts"
+        return self.beside(f"{self.group}:counts")
 
     def _count_in(
         self, info: Mapping[str, Any], group: Mapping[str, Any], entries: int, gap: int
@@ -723,11 +734,15 @@ class Stream:
 
     def forget_player(self, player: str) -> bool:
         """Drop what our producer keeps of a player's game; says whether it kept anything."""
-        return bool(self.client.hdel(PLAYERS, player))
+        return bool(self.client.hdel(self.players_key, player))
+
+    def produced(self) -> int:
+        """Events our producers ever put on this stream."""
+        return int(self.client.hget(self.producer_key, "sent") or 0)
 
     def knows_player(self, player: str) -> bool:
         """Whether our producer keeps anything of this player's game."""
-        return bool(self.client.hexists(PLAYERS, player))
+        return bool(self.client.hexists(self.players_key, player))
 
     def _oldest_needed(self, keep_s: float) -> str | None:
         """The first entry that a group, or whoever asked to keep so much, may still want."""

@@ -8,9 +8,16 @@ free to do something else while Redis works. Nothing here retries.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import redis
+
+# So long replicas have to take what a transaction wrote.
+_REPLICAS_MS: Final = 1000
+
+
+class NotReplicated(redis.RedisError):
+    """What a transaction wrote is on the master, and on too few of its replicas."""
 
 
 class Transaction:
@@ -22,7 +29,7 @@ class Transaction:
         self._connection = self._pool.get_connection()
         # Whether the connection is as it was: nothing watched, and no answer on its way.
         self._is_clean = True
-        self._queued = 0
+        self._queued = self._replicas = 0
 
     def __enter__(self) -> Self:
         return self
@@ -48,30 +55,45 @@ class Transaction:
         values: list[bytes | None] = self._read()
         return values
 
-    def begin(self, packed: bytes, count: int, *commands: tuple[Any, ...]) -> None:
-        """Send ``count`` commands as they go over the wire, then the others, and wait for no answer."""
-        self._queued = count + len(commands)
-        self._send(self._packed(("MULTI",)) + packed + self._packed(*commands, ("EXEC",)))
+    def begin(
+        self, packed: bytes, count: int, *commands: tuple[Any, ...], replicas: int = 0
+    ) -> None:
+        """Send ``count`` commands as they go over the wire, then the others, and wait for no answer.
+
+        ``replicas`` must have taken them when it is finished.
+        """
+        self._queued, self._replicas = count + len(commands), replicas
+        # On the same connection: on another it would say nothing of what was written here.
+        end = [("EXEC",), ("WAIT", replicas, _REPLICAS_MS)][: 2 if replicas else 1]
+        self._send(self._packed(("MULTI",)) + packed + self._packed(*commands, *end))
 
     def finish(self) -> list[Any]:
-        """What each command answered. Raises the first error, and WatchError when the key changed."""
+        """What each command answered. Raises the first error, WatchError when the key changed, and
+        NotReplicated.
+        """
         refused: redis.ResponseError | None = None
+        answers: list[Any] | None = None
         for _ in range(1 + self._queued):
             try:
                 self._read()
             except redis.ResponseError as error:
                 refused = refused or error
         try:
-            answers: list[Any] | None = self._read()
+            answers = self._read()
+            refused = None
         except redis.ResponseError as error:
-            self._is_clean = True
-            raise refused or error from None
+            refused = refused or error
+        copies = self._read() if self._replicas else 0
         self._is_clean = True
+        if refused is not None:
+            raise refused
         if answers is None:
             raise redis.WatchError("Watched variable changed.")
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
+        if copies < self._replicas:
+            raise NotReplicated(f"{copies} of {self._replicas} replicas have taken what was sent")
         return answers
 
     def _packed(self, *commands: tuple[Any, ...]) -> bytes:

@@ -20,7 +20,7 @@ import redis
 from pipeline import log
 from pipeline.entry import packed_up
 from pipeline.event import Event, encode
-from pipeline.stream import PLAYERS, PRODUCER, Stream
+from pipeline.stream import Stream
 from pipeline.transaction import Transaction
 from producer.journal import Journal
 from producer.simulate import Player, dump_player, load_player
@@ -121,8 +121,8 @@ class Outbox:
         self._give_up()
         with self._stream.client.pipeline(transaction=True) as pipe:
             pipe.type(self._stream.key)
-            pipe.hgetall(PRODUCER)
-            pipe.hgetall(PLAYERS)
+            pipe.hgetall(self._stream.producer_key)
+            pipe.hgetall(self._stream.players_key)
             kind, notes, states = pipe.execute()
         if kind not in (b"none", b"stream"):
             # In a MULTI the other commands would take effect without the XADD.
@@ -137,10 +137,13 @@ class Outbox:
             self._history = _history(notes)
         except (ValueError, KeyError) as error:
             raise BadState(
-                f"What Redis holds in {PRODUCER} and {PLAYERS} was not written by a producer ({error}):"
-                " remove both keys, and the players begin anew."
+                f"What Redis holds in {self._stream.producer_key} and {self._stream.players_key} was not"
+                f" written by a producer ({error}): remove both keys, and the players begin anew."
             ) from None
-        players = {name: _loaded(name, state) for name, state in self._states.items()}
+        players = {
+            name: _loaded(self._stream.players_key, name, state)
+            for name, state in self._states.items()
+        }
         return Ledger(players, self._sent, self._history)
 
     def start(self, parcel: Parcel) -> None:
@@ -178,8 +181,14 @@ class Outbox:
         self._give_up()
         transaction = Transaction(self._stream.client)
         try:
-            stored, producer = transaction.watch(PRODUCER, "token", "producer")
+            key, replicas = self._stream.producer_key, self._stream.replicas
+            stored, producer = transaction.watch(key, "token", "producer")
             if stored == parcel.token:
+                if replicas:
+                    # Replicas take what is written in its order: with this they have the parcel.
+                    again = ("HSET", key, "token", parcel.token)
+                    transaction.begin(b"", 0, again, replicas=replicas)
+                    self._under_way = parcel.token, transaction
                 return
             states, history = parcel.states, parcel.history
             if stored != self._token:
@@ -199,11 +208,12 @@ class Outbox:
                 "sent": self._sent + len(parcel.payloads),
                 **_notes(history),
             }
-            hashes = [("HSET", PRODUCER, *_items(notes))]
+            hashes = [("HSET", key, *_items(notes))]
             if states:
-                hashes.append(("HSET", PLAYERS, *_items(states)))
+                hashes.append(("HSET", self._stream.players_key, *_items(states)))
             entries = packed_up(parcel.payloads, parcel.share)
-            transaction.begin(self._stream.packed(entries), len(entries), *hashes)
+            packed = self._stream.packed(entries)
+            transaction.begin(packed, len(entries), *hashes, replicas=replicas)
             self._under_way = parcel.token, transaction
         finally:
             if self._under_way is None:
@@ -230,12 +240,12 @@ class Outbox:
             self._noted = parcel.token
 
 
-def _loaded(name: str, state: bytes) -> Player:
+def _loaded(key: str, name: str, state: bytes) -> Player:
     try:
         return load_player(state)
     except msgspec.MsgspecError as error:
         raise BadState(
-            f"What the hash {PLAYERS} in Redis holds of {name!r:.80} is no player's state ({error}):"
+            f"What the hash {key} in Redis holds of {name!r:.80} is no player's state ({error}):"
             " remove that field, and the player begins anew."
         ) from None
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pytest
 import redis
@@ -44,6 +45,11 @@ def pytest_configure() -> None:
     settings.load_profile("any machine")
     if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES:
         os.environ.setdefault(PLACE, str(_MEMORY))
+
+
+# Where our producer keeps the players of the undivided stream, and what it notes of itself.
+PLAYERS: Final = "{game-events}:players"
+PRODUCER: Final = "{game-events}:producer"
 
 
 @dataclass(frozen=True)

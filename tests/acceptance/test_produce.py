@@ -9,9 +9,8 @@ import time
 import pytest
 
 from pipeline.event import Event, Window, decode
-from pipeline.stream import PRODUCER
 from tests.acceptance.processes import Launcher, unused_port, wait_until
-from tests.conftest import World
+from tests.conftest import PRODUCER, World
 
 EVER = Window(0, 2**48)
 

@@ -20,13 +20,13 @@ from consumer import load
 from consumer.batch import Limits
 from consumer.load import Loader
 from infamous.prove.proxy import Proxy, Toxic, proxies
-from pipeline import stream
+from pipeline import nodes, stream
 from pipeline.event import encode
 from pipeline.patience import wait_for
-from pipeline.stream import PRODUCER, Stream
+from pipeline.stream import Stream
 from producer.outbox import Outbox, Parcel, pack
 from producer.simulate import population, step
-from tests.conftest import World
+from tests.conftest import PRODUCER, World
 from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
 from tests.integration.test_proxy import (
     postgres_socket,
@@ -196,7 +196,7 @@ def test_a_redis_that_says_nothing_is_given_up(world: World, far: World, to_redi
     """The worker notices by a timeout, comes back, and stores what was handed out into the dark."""
     world.source.append(good(20))
     with (
-        patch.object(stream, "_SOCKET_TIMEOUT_S", 1.5),  # longer than a blocked read, as in earnest
+        patch.object(nodes, "_SOCKET_TIMEOUT_S", 1.5),  # longer than a blocked read, as in earnest
         capture_logs() as logs,
         working(far, claim_after_s=0.3) as worker,
     ):
@@ -284,12 +284,12 @@ def test_a_worker_on_bad_lines(
     world.source.append([*good(300), *[b"bad %d" % number for number in range(20)]])
     database_url = postgres_through(to_postgres, world.database_url)
     limits = Limits(100, 10**6, 0.1, read=50)
-    to_redis.impose(drop, share=0.05, dice=random.Random(1))
-    to_postgres.impose(drop, share=0.05, dice=random.Random(1))
     with (
         capture_logs(),
         working(far, limits=limits, database_url=database_url, claim_after_s=0.3),
     ):
+        to_redis.impose(drop, share=0.05, dice=random.Random(1))
+        to_postgres.impose(drop, share=0.05, dice=random.Random(1))
         until(lambda: is_drained(world), "the stream to drain")
         assert to_redis.hits[drop] > 0
         assert to_postgres.hits[drop] > 0

@@ -23,7 +23,7 @@ from infamous.audit import audit
 from pipeline import stream
 from pipeline.event import Event, Window, decode
 from pipeline.patience import Stopped, wait_for
-from pipeline.stream import PLAYERS, PRODUCER, Stream
+from pipeline.stream import Stream
 from producer import history, live
 from producer.history import DAY_MS
 from producer.journal import Ack, Journal, JournalError, Try, read
@@ -39,7 +39,7 @@ from producer.outbox import (
 )
 from producer.pace import AS_FAST_AS_IT_GOES
 from producer.simulate import COLE, Player, dump_player, load_player, population, step
-from tests.conftest import World
+from tests.conftest import PLAYERS, PRODUCER, World
 from tests.integration.consuming import is_drained, now_ms, until, working
 from tests.unit.samples import NOW_MS
 

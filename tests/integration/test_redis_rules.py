@@ -32,8 +32,8 @@ from jobs.worker import worker
 from pipeline import stream
 from pipeline.event import encode
 from pipeline.pulse import Pulse
-from pipeline.stream import ARCHIVE_GROUP, PLAYERS, PRODUCER, STREAM, Delivered, Stream
-from tests.conftest import World
+from pipeline.stream import ARCHIVE_GROUP, STREAM, Delivered, Stream
+from tests.conftest import PLAYERS, PRODUCER, World
 from tests.integration.consuming import is_drained, now_ms, until, working
 from tests.unit.samples import chains
 
@@ -344,7 +344,7 @@ def test_a_restart_keeps_all_of_it(tmp_path: Path) -> None:
         consumer.client.close()
     with own_server(tmp_path, names) as urls:
         operator = Stream(stream.connect(urls["operator"]))
-        state, sent = operator.state(), status.produced(operator.client)
+        state, sent = operator.state(), operator.produced()
         operator.client.close()
     assert (state.entries, state.pending, sent) == (200, 6, 200)
 

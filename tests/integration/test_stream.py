@@ -424,7 +424,7 @@ def test_the_client_opens_late_and_never_retries() -> None:
         (redis.exceptions.ReadOnlyError("replica"), True),
         (redis.ResponseError("MISCONF Redis is configured to save RDB snapshots"), True),
         (redis.ResponseError("NOREPLICAS Not enough good replicas to write."), True),
-        (redis.ResponseError("CLUSTERDOWN The cluster is down"), True),
+        (redis.exceptions.ClusterDownError("The cluster is down"), True),
         (redis.ResponseError("WRONGTYPE Operation against a key"), False),
         (redis.ResponseError("ERR unknown command"), False),
         (redis.exceptions.NoPermissionError("no permissions"), False),

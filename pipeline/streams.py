@@ -1,0 +1,284 @@
+"""The streams: a URL and a number of partitions flow in, all streams of the pipeline, as one, flow out.
+
+With one partition there is one stream, ``game-events``. With N there are ``game-events:{0}`` to
+``game-events:{N-1}``, each in a slot of its own, so that a Redis Cluster may have them on as many nodes; a
+player keeps to one of them. How many there are may change while events flow: whoever writes into a number of
+partitions notes that number, and whoever reads, reads those of every number that was noted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final, Generic, TypeVar
+from zlib import crc32
+
+import redis
+
+from pipeline.entry import Entry, Form, packed_up, split
+from pipeline.event import Refused
+from pipeline.nodes import Nodes
+from pipeline.stream import (
+    GROUP,
+    STREAM,
+    Found,
+    Holder,
+    Memory,
+    Pending,
+    Stream,
+    StreamState,
+    client_of,
+    is_temporary,
+)
+from pipeline.tombstone import player_in
+
+T = TypeVar("T")
+
+# The numbers of partitions that were ever written into.
+LAYOUTS: Final = "game-events:layouts"
+# Events that share an entry, where entries are divided by player and put together again.
+_EVENTS_AN_ENTRY: Final = 100
+
+
+def keys(partitions: int) -> tuple[str, ...]:
+    """The streams' names."""
+    if partitions == 1:
+        return (STREAM,)
+    return tuple(f"{STREAM}:{{{number}}}" for number in range(partitions))
+
+
+def number_of(player: str, partitions: int) -> int:
+    """The partition of a player."""
+    return crc32(player.encode("utf-8", "surrogatepass")) % partitions
+
+
+def divided(
+    entries: Iterable[tuple[Form, bytes]], partitions: int
+) -> dict[int, list[tuple[Form, bytes]]]:
+    """Entries by the partition that they belong on; an array is divided by player.
+
+    What names no player goes where its bytes say, so that the same goes to the same again.
+    """
+    found: dict[int, list[tuple[Form, bytes]]] = defaultdict(list)
+    for form, value in entries:
+        if form is not Form.EVENTS or partitions == 1:
+            found[_number(value, partitions)].append((form, value))
+            continue
+        pieces: dict[int, list[bytes]] = defaultdict(list)
+        try:
+            for payload in split(value):
+                pieces[_number(payload, partitions)].append(payload)
+        except Refused:
+            found[_number(value, partitions)].append((form, value))
+            continue
+        for number, payloads in pieces.items():
+            found[number] += packed_up(payloads, _EVENTS_AN_ENTRY)
+    return found
+
+
+def _number(payload: bytes, partitions: int) -> int:
+    if partitions == 1:
+        return 0
+    player = player_in(payload)
+    return crc32(payload) % partitions if player is None else number_of(player, partitions)
+
+
+@dataclass(frozen=True)
+class Answers(Generic[T]):
+    """What was asked of every stream, by its key: answers, and of those that are away, why."""
+
+    found: Mapping[str, T]
+    away: Mapping[str, redis.RedisError]
+
+    def whole(self) -> dict[str, T]:
+        """All answers. Raises what the first of those that are away was found to be."""
+        for error in self.away.values():
+            raise error
+        return dict(self.found)
+
+
+class Streams:
+    """All partitions and their consumer group. Those of one server, or of nodes that come and go."""
+
+    def __init__(
+        self, url: str, partitions: int = 1, *, group: str = GROUP, replicas: int = 0
+    ) -> None:
+        """``partitions`` are written into; nothing is connected before the first command."""
+        self._nodes, self._group, self._replicas = Nodes(url), group, replicas
+        self._layouts = client_of(self._nodes, LAYOUTS)
+        self._by_key: dict[str, Stream] = {}
+        self._opening = threading.Lock()
+        self.written = tuple(self._stream(key) for key in keys(partitions))
+        # The undivided one is always read: other senders may not have heard of partitions yet.
+        self._stream(STREAM)
+
+    def _stream(self, key: str) -> Stream:
+        with self._opening:
+            if key not in self._by_key:
+                client = client_of(self._nodes, key)
+                made = Stream(client, key=key, group=self._group, replicas=self._replicas)
+                self._by_key = self._by_key | {key: made}
+            return self._by_key[key]
+
+    @property
+    def all(self) -> tuple[Stream, ...]:
+        """Those that are written into, then those that are read beside them."""
+        return tuple(self._by_key.values())
+
+    def of(self, player: str) -> Stream:
+        """The stream of a player."""
+        return self.written[number_of(player, len(self.written))]
+
+    def is_cluster(self) -> bool:
+        """Whether the streams may be on several nodes. Raises what redis-py raises."""
+        return self._nodes.is_cluster()
+
+    def node_of(self, source: Stream) -> str:
+        """Host and port of the node that holds a stream, for people. Raises what redis-py raises."""
+        return "{}:{}".format(*self._nodes.holder(source.key))
+
+    def of_group(self, group: str) -> Streams:
+        """The same streams as another group reads them."""
+        other = Streams.__new__(Streams)
+        other._nodes, other._group, other._replicas = self._nodes, group, self._replicas
+        other._layouts, other._opening = self._layouts, threading.Lock()
+        other._by_key = {
+            one.key: Stream(one.client, key=one.key, group=group, replicas=one.replicas)
+            for one in self.all
+        }
+        other.written = tuple(other._by_key[one.key] for one in self.written)
+        return other
+
+    def close(self) -> None:
+        """Close every connection."""
+        for client in (self._layouts, *(one.client for one in self.all)):
+            client.close()
+
+    # --- how many there are
+
+    def note(self) -> None:
+        """Say into how many partitions this process writes, before it does."""
+        if len(self.written) > 1:
+            self._layouts.sadd(LAYOUTS, len(self.written))
+
+    def look(self) -> tuple[Stream, ...]:
+        """Look for streams that others write into; returns those that were not known before."""
+        known = set(self._by_key)
+        for noted in self._layouts.smembers(LAYOUTS):
+            for key in keys(int(noted)):
+                self._stream(key)
+        return tuple(one for one in self.all if one.key not in known)
+
+    # --- all of them, one after the other
+
+    def ask(self, call: Callable[[Stream], T]) -> Answers[T]:
+        """Ask every stream the same; one that is away keeps nobody from the others."""
+        found: dict[str, T] = {}
+        away: dict[str, redis.RedisError] = {}
+        for one in self.all:
+            try:
+                found[one.key] = call(one)
+            except redis.RedisError as error:
+                if not is_temporary(error):
+                    raise
+                away[one.key] = error
+        return Answers(found, away)
+
+    def append_entries(self, entries: Iterable[tuple[Form, bytes]]) -> list[bytes]:
+        """Add entries of either form, each to its player's stream, atomically by stream; returns their ids.
+
+        What raises in between may have added some.
+        """
+        pieces = divided(entries, len(self.written))
+        return list(
+            chain.from_iterable(
+                self.written[number].append_entries(piece) for number, piece in pieces.items()
+            )
+        )
+
+    def walk(self, *, from_ms: int, to_ms: int, count: int = 250) -> Iterator[list[Entry]]:
+        """Entries added in a span of Unix milliseconds to any of them, stream by stream; see Stream.walk."""
+        return chain.from_iterable(
+            one.walk(from_ms=from_ms, to_ms=to_ms, count=count) for one in self.all
+        )
+
+    def state(self, *, exact: bool = True) -> StreamState:
+        """All of them as one. Raises what redis-py raises when one is away: see ``ask``."""
+        return together(self.ask(lambda one: one.state(exact=exact)).whole().values())
+
+    def refuse_eviction(self) -> None:
+        """Raise Evicts where a server would throw a stream away. One that is away is asked another time."""
+        answers = self.ask(Stream.refuse_eviction)
+        if not answers.found:
+            answers.whole()
+
+    def memory(self) -> Memory:
+        """That of the node whose memory runs shortest; those that are away are left out, unless all are."""
+        answers = self.ask(Stream.memory)
+        found = answers.found or answers.whole()
+        return max(found.values(), key=lambda one: (one.share, one.used_bytes))
+
+    def holder(self) -> Holder | None:
+        """The group that is furthest behind on any of them that answers."""
+        found = [one for one in self.ask(Stream.holder).found.values() if one is not None]
+        return min(found, key=lambda one: one.since_ms, default=None)
+
+    def produced(self) -> int:
+        """Events our producers ever put on any of them."""
+        return sum(self.ask(Stream.produced).whole().values())
+
+    def find(self, needle: bytes, *, since_ms: int) -> tuple[Stream, Found] | None:
+        """The first entry found that holds these bytes, and its stream; see Stream.find."""
+        for one in self.all:
+            found = one.find(needle, since_ms=since_ms)
+            if found is not None:
+                return one, found
+        return None
+
+    def forget_player(self, player: str) -> bool:
+        """Drop what our producer keeps of a player's game; says whether it kept anything."""
+        return any(list(self.ask(lambda one: one.forget_player(player)).whole().values()))
+
+    def knows_player(self, player: str) -> bool:
+        """Whether our producer keeps anything of this player's game."""
+        return any(self.ask(lambda one: one.knows_player(player)).whole().values())
+
+
+def together(states: Iterable[StreamState]) -> StreamState:
+    """What several streams are as one. Pure."""
+    each: Sequence[StreamState] = tuple(states)
+    if len(each) == 1:
+        return each[0]
+    there = [one for one in each if one.exists]
+    oldest = [one.oldest_waiting_ms for one in there if one.oldest_waiting_ms is not None]
+    consumers: dict[str, Pending] = {}
+    for one in there:
+        for name, pending in one.consumers.items():
+            before = consumers.get(name, Pending(0, pending.idle_ms))
+            idle_ms = min(before.idle_ms, pending.idle_ms)
+            consumers[name] = Pending(before.entries + pending.entries, idle_ms)
+    added: int | None = 0
+    for one in there:
+        added = None if added is None or one.added is None else added + one.added
+    return StreamState(
+        exists=bool(there),
+        entries=sum(one.entries for one in there),
+        added=added if there else None,
+        last_id=max((one.last_id for one in there), key=_order, default="0-0"),
+        group_exists=any(one.group_exists for one in there),
+        undelivered=sum(one.undelivered for one in there),
+        undelivered_is_estimate=any(one.undelivered_is_estimate for one in there),
+        pending=sum(one.pending for one in there),
+        consumers=consumers,
+        oldest_waiting_ms=min(oldest, default=None),
+        # By the clock that is furthest behind: nothing is said to be complete too early.
+        at_ms=min((one.at_ms for one in each), default=0),
+    )
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    ms, _, number = entry_id.partition("-")
+    return int(ms), int(number or 0)
