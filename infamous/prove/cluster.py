@@ -250,7 +250,11 @@ class Node:
         self.is_frozen = True
 
     def thaw(self) -> None:
-        """SIGCONT: it goes on as if no time had passed."""
+        """SIGCONT: it goes on as if no time had passed.
+
+        A master that was replaced meanwhile still says yes to what waited in its sockets, and throws it away
+        when it hears the news a moment later: WAIT, on the connection of the write, answers 0 then.
+        """
         self._send(signal.SIGCONT)
         self.is_frozen = False
 
@@ -361,7 +365,10 @@ class Cluster:
         return [node.url for node in living]
 
     def start(self) -> None:
-        """Start the nodes and make them a cluster; blocks until every one of them finds it whole."""
+        """Start the nodes and make them a cluster; blocks until every one of them finds it whole.
+
+        Where this fails, some of them may run: stop it all the same.
+        """
         for node in self.nodes:
             node.first_start()
         for node in self.nodes:
