@@ -16,6 +16,7 @@ import redis
 
 from consumer import load
 from consumer.batch import Limits
+from consumer.reader import Reader
 from consumer.tally import Tally
 from consumer.worker import Flooded, Worker
 from pipeline import log, metrics, settings, stream
@@ -23,7 +24,7 @@ from pipeline.patience import Stopped, first_line, wait_for
 from pipeline.pulse import Pulse
 from pipeline.settings import Settings, SettingsError
 from pipeline.stop import on_signals
-from pipeline.stream import Stream
+from pipeline.streams import Streams
 
 # A Postgres that has not answered for so long is taken for one that is away; a slow one is not.
 _SILENT_S: Final = 60.0
@@ -49,7 +50,7 @@ def main() -> int:
     _tune()
     name = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
     try:
-        source = Stream(stream.connect(config.redis_url))
+        streams = Streams(config.redis_url, config.stream_partitions)
     except SettingsError as error:
         return _fail(str(error), code=2)
     loader = load.Loader(
@@ -60,7 +61,13 @@ def main() -> int:
     )
     pulse = Pulse(config.liveness_file)
     tally = Tally(name, pulse)
-    with closing(loader), closing(source.client), on_signals(at_the_end=pulse.close) as stop:
+    source = Reader(streams, name)
+    with (
+        closing(loader),
+        closing(streams),
+        closing(source),
+        on_signals(at_the_end=pulse.close) as stop,
+    ):
         try:
             pulse.begin()
             with (
@@ -75,7 +82,7 @@ def main() -> int:
 def _consume(
     config: Settings,
     name: str,
-    source: Stream,
+    source: Reader,
     loader: load.Loader,
     tally: Tally,
     stop: threading.Event,
@@ -115,7 +122,7 @@ def _consume(
         worker.run()
         # A read that went astray may still arrive: whoever buries the dead removes the name then.
         if not tally.has_lost_connections:
-            _leave(source, name)
+            _leave(source)
     except Stopped:
         pass
     except stream.Evicts as error:
@@ -142,15 +149,15 @@ def _tune() -> None:
     sys.setswitchinterval(_SWITCH_S)
 
 
-def _greet(source: Stream) -> None:
+def _greet(source: Reader) -> None:
     source.refuse_eviction()
-    source.ensure_group()
+    source.ensure_groups()
 
 
-def _leave(source: Stream, name: str) -> None:
-    """Take the name off the group; where Redis is away it stays, which harms nobody."""
+def _leave(source: Reader) -> None:
+    """Take the name off the groups; where Redis is away it stays, which harms nobody."""
     try:
-        source.leave(name)
+        source.leave()
     except redis.RedisError as error:
         if not stream.is_temporary(error):
             raise

@@ -66,6 +66,8 @@ class Batch:
     # What an entry carries until this batch has seen one: what those of the batch before this one did.
     expected: Mean = _UNSEEN
     ids: list[bytes] = field(default_factory=list)
+    # The same by the stream that they came from.
+    by_key: dict[str, list[bytes]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     sources: list[Entry] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
@@ -84,11 +86,16 @@ class Batch:
         """Events, and what should have been some, that came so far."""
         return len(self.events) + len(self.refusals)
 
-    def take(self, entries: Sequence[Entry], window: Window, now_s: float) -> None:
-        """Add entries: each event if it is one, a refusal if not. Never raises on what they hold."""
+    def take(self, entries: Sequence[Entry], window: Window, now_s: float, key: str = "") -> None:
+        """Add entries of a stream: each event if it is one, a refusal if not. Never raises on what they
+        hold.
+        """
         if self.opened_s is None and entries:
             self.opened_s = now_s
-        self.ids += [entry.id for entry in entries]
+        ids = [entry.id for entry in entries]
+        self.ids += ids
+        if ids:
+            self.by_key.setdefault(key, []).extend(ids)
         self.size_bytes += sum([len(entry.payload) for entry in entries])
         if any(entry.form is not Form.EVENT for entry in entries):
             entries, none = unpacked(entries)

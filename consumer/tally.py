@@ -13,6 +13,7 @@ from consumer.batch import Batch
 from consumer.flood import Flood
 from consumer.health import Notes, Seen, this_minute_s
 from consumer.load import Stored
+from consumer.reader import Look
 from pipeline import log
 from pipeline.metrics import (
     EVENTS_BOUNDS,
@@ -23,7 +24,7 @@ from pipeline.metrics import (
     Metric,
 )
 from pipeline.pulse import Pulse
-from pipeline.stream import Claimed, StreamState
+from pipeline.stream import Claimed
 
 REPORT_EVERY_S: Final = 10.0
 # Senders choose the names of unknown keys: so many are told apart, no more.
@@ -57,7 +58,8 @@ class Tally:
         self._has_lost_connections = False
         self._batch_events = Histogram(EVENTS_BOUNDS)
         self._batch_s, self._age_s = Histogram(SECONDS_BOUNDS), Histogram(SECONDS_BOUNDS)
-        self._state: StreamState | None = None
+        self._look: Look | None = None
+        self._away: tuple[str, ...] = ()
         # For the health table: since the minute began.
         self._notes = Notes()
         # The thread that stores tells of waits while the loop tells of what it finds.
@@ -168,6 +170,22 @@ class Tally:
                 entries=entries,
             )
 
+    def streams_away(self, keys: tuple[str, ...]) -> None:
+        """Tell of streams that cannot be reached while others can, and when they are back."""
+        if keys == self._away:
+            return
+        gone = [key for key in keys if key not in self._away]
+        back = [key for key in self._away if key not in keys]
+        self._away = keys
+        if gone:
+            self._log.warning(
+                "Streams cannot be reached, since the node that holds them is away; the others go on, and"
+                " these are tried until they are back",
+                streams=",".join(gone),
+            )
+        if back:
+            self._log.info("Streams are back", streams=",".join(back))
+
     def flooded(self) -> None:
         """The limit is reached: let the health table say so, however low it is."""
         self._is_flooded = True
@@ -224,11 +242,14 @@ class Tally:
 
     # --- the health table
 
-    def saw(self, state: StreamState) -> None:
-        """Take note of the stream."""
-        self._state = state
+    def saw(self, look: Look) -> None:
+        """Take note of the streams."""
+        self._look = look
+        seen = Seen.of(look.state)
+        if look.away:  # who knows what waits there, and since when
+            seen = replace(seen, oldest_waiting_at=None, complete_to=None)
         with self._noting:
-            self._notes = replace(self._notes, seen=Seen.of(state))
+            self._notes = replace(self._notes, seen=seen)
 
     def _add_to_notes(self, **more: float) -> None:
         with self._noting:
@@ -285,27 +306,44 @@ class Tally:
         yield from self._stream_metrics()
 
     def _stream_metrics(self) -> Iterator[Metric]:
-        state = self._state
-        if state is None:
+        away = self._away
+        yield Metric("away_streams", "Streams that cannot be reached", "gauge", len(away))
+        look = self._look
+        if look is None:
             return
+        state = look.state
         if state.added is not None:
             yield Metric("produced_entries", "Entries ever added", "counter", state.added)
-        oldest_ms = state.oldest_waiting_ms
+        now_ms = time.time() * 1000
+        waiting_s = {
+            key: 0.0
+            if one.oldest_waiting_ms is None
+            else max(0.0, (now_ms - one.oldest_waiting_ms) / 1000)
+            for key, one in look.by_key.items()
+        }
         gauges: tuple[tuple[str, float, str], ...] = (
             ("undelivered_entries", state.undelivered, "Entries nobody has read"),
             ("pending_entries", state.pending, "Entries read and not acknowledged"),
             # It grows between two looks, and while a call hangs nobody looks.
             (
                 "oldest_waiting_seconds",
-                0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000),
+                max(waiting_s.values(), default=0.0),
                 "Age of the oldest of those, if it still waits",
             ),
             ("seen_timestamp_seconds", state.at_ms / 1000, "When the stream was last looked at"),
-            (
-                "complete_to_timestamp_seconds",
-                state.complete_to_ms / 1000,
-                "What was added before is stored or quarantined",
-            ),
         )
         for name, value, text in gauges:
             yield Metric(name, text, "gauge", value)
+        if not look.away:
+            yield Metric(
+                "complete_to_timestamp_seconds",
+                "What was added before is stored or quarantined",
+                "gauge",
+                state.complete_to_ms / 1000,
+            )
+        if len(look.by_key) > 1:
+            unread: dict[str, float] = {k: one.undelivered for k, one in look.by_key.items()}
+            text = "Entries nobody has read, by stream"
+            yield Metric("stream_undelivered_entries", text, "gauge", unread, "stream")
+            text = "Age of the oldest entry of a stream that waits"
+            yield Metric("stream_oldest_waiting_seconds", text, "gauge", waiting_s, "stream")

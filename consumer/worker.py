@@ -20,12 +20,11 @@ from typing import Final, TypeVar
 from consumer import load
 from consumer.batch import Batch, Limits, handfuls
 from consumer.load import Stored
+from consumer.reader import Page, Reader
 from consumer.tally import Tally
 from pipeline import failpoint, stream
-from pipeline.entry import Entry
 from pipeline.event import Window
 from pipeline.patience import Stopped, first_line, wait_for
-from pipeline.stream import Delivered, Stream
 
 T = TypeVar("T")
 
@@ -61,7 +60,7 @@ class Worker:
 
     def __init__(
         self,
-        source: Stream,
+        source: Reader,
         loader: load.Loader,
         tally: Tally,
         name: str,
@@ -76,16 +75,13 @@ class Worker:
         self.name, self.limits, self.stop = name, limits, stop
         self.claim_after_s, self.retention_days = claim_after_s, retention_days
         self.quarantine_limit = quarantine_limit
-        self._claim_start = stream.FIRST
         self._claim_due_s = self._look_due_s = self._bury_due_s = 0.0
         self._storing: _Storing | None = None
-        # The one before, stored and not acknowledged yet.
-        self._stored: Batch | None = None
-        # Nothing more waits behind this entry, as far as is known.
-        self._read_to: bytes | None = None
+        # Nothing more waits, as far as is known.
+        self._is_at_rest = False
         self._gather_until_s = 0.0
         # A page that was asked for before it was needed.
-        self._ahead: Future[Delivered] | None = None
+        self._ahead: Future[Page] | None = None
         self._beside = ThreadPoolExecutor(2, thread_name_prefix="beside")
 
     def run(self) -> None:
@@ -104,7 +100,7 @@ class Worker:
                     self._read_ahead(batch.room(len(page.entries)))
                 for entries in handfuls(page.entries):
                     batch = self._begin_if_due(batch, now_s)
-                    batch.take(entries, self._window(), now_s)
+                    batch.take(entries, self._window(), now_s, page.key)
                 if page.is_last:  # time for this; what comes meanwhile makes the next batch larger
                     self._finish()
                 batch = self._begin_if_due(batch, now_s, is_drained=page.is_last)
@@ -155,15 +151,14 @@ class Worker:
         if self._storing is not None:
             batch, stored = self._storing.batch, self._storing.stored.result()
             took_s = time.monotonic() - self._storing.began_s
-            self._storing, self._stored = None, batch
+            self._storing = None
+            self.source.owe(batch.by_key)
             failpoint.reached("after_commit")
             self.tally.add(stored, batch, took_s)
 
     def _acknowledge(self) -> None:
-        if self._stored is not None:
-            ids = self._stored.ids
-            self._redis(lambda: self.source.ack(ids))
-            self._stored = None
+        if self.source.owes:
+            self._redis(self.source.ack)
             failpoint.reached("after_ack")
 
     def _rest(self) -> Batch:
@@ -171,12 +166,13 @@ class Worker:
         batch = Batch(self.limits)
         if self._ahead is not None:
             page = self._take_page(count=1)
-            batch.take(page.entries, self._window(), time.monotonic())
+            batch.take(page.entries, self._window(), time.monotonic(), page.key)
         return batch
 
     def _in_hand(self, batch: Batch) -> int:
         storing = None if self._storing is None else self._storing.batch
-        return sum(len(one.ids) for one in (batch, storing, self._stored) if one is not None)
+        held = len(batch.ids) + (0 if storing is None else len(storing.ids))
+        return held + self.source.owed
 
     def _let_go(self) -> None:
         """See the thread beside off. After an error it must not wait for a server any longer."""
@@ -187,70 +183,68 @@ class Worker:
     def _window(self) -> Window:
         return Window.at(time.time_ns() // 1_000_000, self.retention_days)
 
-    def _next(self, batch: Batch) -> Delivered:
+    def _next(self, batch: Batch) -> Page:
         """New entries, or every so often those that another consumer, or a lost reply, left behind."""
         if self._ahead is None and time.monotonic() >= self._claim_due_s:
             claimed = self._claim(batch.room())
-            if claimed:
-                self._read_to = None  # to be stored with what comes after, not after a wait for it
-                return Delivered(claimed)
-        if self._read_to is not None:
-            self._wait(self._read_to)
+            if claimed.entries:
+                self._is_at_rest = (
+                    False  # to be stored with what comes after, not after a wait for it
+                )
+                return claimed
+        if self._is_at_rest:
+            self._wait()
         page = self._take_page(batch.room())
-        self._read_to = page.last_id if page.is_last else None
+        self._is_at_rest = page.is_last
         return page
 
-    def _wait(self, after: bytes) -> None:
+    def _wait(self) -> None:
         """Wait for more; where it comes thick and fast, let a little of it gather."""
         self._finish()
-        self._redis(lambda: self.source.wait(after, block_ms=stream.BLOCK_MS))
+        self._redis(self.source.wait)
         self.stop.wait(max(0.0, self._gather_until_s - time.monotonic()))
         self._gather_until_s = time.monotonic() + _GATHER_S
 
-    def _take_page(self, count: int) -> Delivered:
+    def _take_page(self, count: int) -> Page:
         page = self._redis(lambda: self._read(count))
         self.tally.found_lost(page.lost)
         self.tally.suspect_lost(page.suspected)
+        self.tally.streams_away(self.source.away)
         return page
 
     def _read_ahead(self, count: int) -> None:
         if self._ahead is None and time.monotonic() < self._claim_due_s:
-            self._ahead = self._beside.submit(self.source.read, self.name, count)
+            self._ahead = self._beside.submit(self.source.read, count)
 
-    def _read(self, count: int) -> Delivered:
+    def _read(self, count: int) -> Page:
         """The page that was read ahead, once, whatever came of it; else one that is read now."""
         ahead, self._ahead = self._ahead, None
-        return self.source.read(self.name, count) if ahead is None else ahead.result()
+        return self.source.read(count) if ahead is None else ahead.result()
 
-    def _claim(self, room: int) -> list[Entry]:
+    def _claim(self, room: int) -> Page:
         """A step of the walk through what is pending; at its end the names of the dead are removed."""
         self._finish()  # or it would take over what it has in hand itself
-        idle_s, start = self.claim_after_s, self._claim_start
-        claimed = self._redis(
-            lambda: self.source.claim(self.name, idle_s=idle_s, count=room, start=start)
-        )
+        found = self._redis(lambda: self.source.claim(room, idle_s=self.claim_after_s))
         failpoint.reached("in_claim")
-        self.tally.claimed(claimed)
-        self._claim_start = claimed.next_start
-        if claimed.next_start == stream.FIRST:
+        if found is None:
             self._claim_due_s = time.monotonic() + self.claim_after_s / 2
             self._bury()
-        return claimed.entries
+            return Page()
+        key, claimed = found
+        self.tally.claimed(claimed)
+        return Page(key, claimed.entries)
 
     def _bury(self) -> None:
         """Seldom: it takes over what is pending, which then has been so for no time at all."""
         if time.monotonic() >= self._bury_due_s:
             self._bury_due_s = time.monotonic() + _BURY_EVERY * self.claim_after_s
             after_s = self.claim_after_s
-            self.tally.claimed(
-                self._redis(lambda: self.source.bury(self.name, claim_after_s=after_s))
-            )
+            self.tally.found_lost(self._redis(lambda: self.source.bury(claim_after_s=after_s)))
 
     def _look(self) -> None:
-        """Look at the stream, and write down what is to be known of it and of this consumer."""
+        """Look at the streams, and write down what is to be known of them and of this consumer."""
         self._look_due_s = time.monotonic() + LOOK_EVERY_S
-        self._redis(self.source.vouch)
-        self.tally.saw(self._redis(self.source.state))
+        self.tally.saw(self._redis(self.source.look))
         self._note()
 
     def _note(self) -> None:
@@ -271,7 +265,7 @@ class Worker:
                 return self._wait_for_redis(call)
             except stream.GroupLost:
                 # From the beginning, never from the end: what is there may not have been stored.
-                if self._wait_for_redis(self.source.ensure_group):
+                if self._wait_for_redis(self.source.ensure_groups):
                     self.tally.group_made_again()
 
     def _wait_for_redis(self, call: Callable[[], T]) -> T:

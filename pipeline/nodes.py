@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from typing import Any, Final, cast
 
@@ -91,17 +91,28 @@ class Nodes:
         """Host and port of the node that holds this key, as far as is known. Raises what redis-py raises."""
         if not self.is_cluster():
             return self._seeds[0]
-        slot = key_slot(key.encode())
         with self._lock:
             if self._doubted:
                 self._ask()
-            if slot in self._moved:
-                return self._moved[slot]
-            for first, last, address in self._slots:
-                if first <= slot <= last:
-                    return address
-            self._doubted.add(self._known[0])
-        raise redis.ConnectionError(f"no node of the cluster holds slot {slot} at present")
+            address = self._known_holder(key)
+            if address is None:
+                self._doubted.add(self._known[0])
+                raise redis.ConnectionError(
+                    f"no node of the cluster holds the slot of {key} at present"
+                )
+            return address
+
+    def neighbours(self, keys: Iterable[str], key: str) -> list[str]:
+        """Those of some keys that are where a key is, as far as is known; asks nobody."""
+        with self._lock:
+            here = self._known_holder(key)
+            return [one for one in keys if self._known_holder(one) == here]
+
+    def _known_holder(self, key: str) -> Address | None:
+        slot = key_slot(key.encode())
+        if slot in self._moved:
+            return self._moved[slot]
+        return next((at for first, last, at in self._slots if first <= slot <= last), None)
 
     def moved(self, slot: int, address: Address) -> None:
         """A node said where a slot is."""

@@ -140,6 +140,14 @@ class Streams:
         """Host and port of the node that holds a stream, for people. Raises what redis-py raises."""
         return "{}:{}".format(*self._nodes.holder(source.key))
 
+    def neighbours(self, key: str) -> list[str]:
+        """The streams on the node that holds this one, as far as is known: they come and go together."""
+        return self._nodes.neighbours(self._by_key, key)
+
+    def by_key(self, key: str) -> Stream:
+        """One of them."""
+        return self._by_key[key]
+
     def of_group(self, group: str) -> Streams:
         """The same streams as another group reads them."""
         other = Streams.__new__(Streams)

@@ -18,7 +18,8 @@ class Saboteur(Worker):
 
     def _begin(self, batch: Batch) -> None:
         if batch.ids:
-            self._redis(lambda: self.source.ack(batch.ids))
+            self.source.owe(batch.by_key)
+            self._redis(self.source.ack)
         super()._begin(batch)
 
 

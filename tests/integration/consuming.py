@@ -11,12 +11,13 @@ from unittest.mock import patch
 
 from consumer.batch import Batch, Limits
 from consumer.load import Loader
+from consumer.reader import Reader
 from consumer.tally import Tally
 from consumer.worker import Worker
 from pipeline import stream
 from pipeline.entry import Entry
 from pipeline.event import Window
-from pipeline.stream import Stream, connect
+from pipeline.streams import Streams
 from tests.conftest import World
 from tests.unit.samples import RETENTION_DAYS
 
@@ -52,11 +53,13 @@ def working(
     name: str = "worker",
     limits: Limits = LIMITS,
     database_url: str | None = None,
+    partitions: int = 1,
     **options: Any,
 ) -> Iterator[Worker]:
     """A worker in a thread, stopped at the end of the block; whatever ended it is raised here."""
     stop = threading.Event()
-    source = Stream(connect(world.redis_url))
+    streams = Streams(world.redis_url, partitions)
+    source = Reader(streams, name)
     loader = Loader(database_url or world.database_url, name)
     settings: dict[str, Any] = {"claim_after_s": 60.0, "retention_days": RETENTION_DAYS} | options
     worker = Worker(source, loader, Tally(name), name, limits, stop=stop, **settings)
@@ -69,7 +72,7 @@ def working(
             ended.append(error)
 
     thread = threading.Thread(target=run, name=name)
-    source.ensure_group()
+    source.ensure_groups()
     # A stop is seen when a blocked read returns: a tenth of a second is less to wait for than one.
     with patch.object(stream, "BLOCK_MS", 100):
         thread.start()
@@ -79,7 +82,8 @@ def working(
             stop.set()
             thread.join(30)
             loader.close()
-            source.client.close()
+            source.close()
+            streams.close()
     assert not thread.is_alive()
     if ended:
         raise ended[0]

@@ -19,10 +19,11 @@ from consumer import worker
 from consumer.batch import Limits
 from consumer.health import Notes, Seen
 from consumer.load import Loader
+from consumer.reader import Look
 from infamous.prove.proxy import Proxy, Toxic, proxies
 from pipeline import failpoint, metrics
 from pipeline.event import datetime_of
-from pipeline.stream import StreamState
+from pipeline.stream import STREAM, StreamState
 from tests.conftest import World
 from tests.integration.consuming import batch_of, is_drained, now_ms, until, working
 from tests.integration.test_proxy import (
@@ -51,6 +52,7 @@ DOCUMENTED = {
     "produced_entries_total", "undelivered_entries", "pending_entries", "oldest_waiting_seconds",
     "complete_to_timestamp_seconds", "seen_timestamp_seconds", "batch_events_bucket", "batch_seconds_bucket",
     "age_seconds_bucket", "waiting", "waited_seconds_total", "flooded", "beat_timestamp_seconds",
+    "away_streams",
 }  # fmt: skip
 BAD = [b"bad", b"bad", b"worse", b"[]", b"[]", b"[]", without("player"), b"\xff"]
 
@@ -387,7 +389,7 @@ def test_the_oldest_that_waits_is_told_in_seconds(world: World) -> None:
         exists=True, undelivered=3, oldest_waiting_ms=oldest_ms, at_ms=oldest_ms + 5
     )
     with working(world) as working_one:
-        working_one.tally.saw(state)
+        working_one.tally.saw(Look(state, {STREAM: state}, ()))
         told = {one.name: one for one in working_one.tally.metrics()}
     assert 60 <= told["oldest_waiting_seconds"].value < 90  # type: ignore[union-attr,operator]
     assert told["complete_to_timestamp_seconds"].value == oldest_ms / 1000  # type: ignore[union-attr]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from unittest.mock import patch
 
 import pytest
 import redis
 
+from consumer.doorbell import Doorbell
 from infamous.embedded.servers import Servers
 from pipeline import stream
 from pipeline.entry import Entry, Form
@@ -75,23 +77,23 @@ def test_appending_nothing_adds_nothing(source: Stream) -> None:
 
 def test_a_wait_ends_when_an_entry_comes(source: Stream, redis_url: str) -> None:
     """A lone event is read when it comes, not when the wait is over; what is there ends it at once."""
-    ended = threading.Event()
-    other = Stream(stream.connect(redis_url))
+    rung: list[set[str]] = []
+    other, bell = Stream(stream.connect(redis_url)), Doorbell()
 
     def wait() -> None:
-        other.wait(b"0-0", block_ms=4000)
-        ended.set()
+        rung.append(bell.wait({other.key: (other, b"0-0")}, 4.0))
 
-    for is_there in (False, True):
-        ended.clear()
-        thread = threading.Thread(target=wait)
-        thread.start()
-        if not is_there:
-            until(lambda: source.client.info("clients")["blocked_clients"], "it to wait")
-            assert not ended.is_set()
-            source.append([b"1"])
-        assert ended.wait(3.5)
-        thread.join()
+    with patch.object(stream, "BLOCK_MS", 4000):
+        for is_there in (False, True):
+            thread = threading.Thread(target=wait)
+            thread.start()
+            if not is_there:
+                until(lambda: source.client.info("clients")["blocked_clients"], "it to wait")
+                assert not rung
+                source.append([b"1"])
+            thread.join(3.5)
+            assert rung.pop() == {other.key}
+    bell.close()
     other.client.close()
 
 
@@ -176,15 +178,17 @@ def test_a_lost_group_is_told_and_can_be_made_again(
 @pytest.mark.parametrize("loss", ["DEL", "FLUSHDB", "XGROUP DESTROY"])
 def test_a_wait_outlives_the_loss(source: Stream, redis_url: str, loss: str) -> None:
     """A consumer that waits for news when the group goes is not ended by it; its next read tells."""
-    other = Stream(stream.connect(redis_url))
-    thread = threading.Thread(target=lambda: other.wait(b"0-0", block_ms=500))
-    thread.start()
-    until(lambda: source.client.info("clients")["blocked_clients"], "it to wait")
-    LOSSES[loss](source)
-    thread.join(3.5)
+    other, bell = Stream(stream.connect(redis_url)), Doorbell()
+    with patch.object(stream, "BLOCK_MS", 500):
+        thread = threading.Thread(target=lambda: bell.wait({"it": (other, b"0-0")}, 1.0))
+        thread.start()
+        until(lambda: source.client.info("clients")["blocked_clients"], "it to wait")
+        LOSSES[loss](source)
+        thread.join(3.5)
     assert not thread.is_alive()
     with pytest.raises(GroupLost):
         other.read("a", 10)
+    bell.close()
     other.client.close()
 
 
