@@ -34,6 +34,7 @@ from bench import (
     profile,
     reads,
     report,
+    scaling,
 )
 from bench import rounds as turns
 from bench.case import Group, Result
@@ -52,6 +53,7 @@ SECTIONS: Final[Mapping[str, Groups]] = {
     growth.SECTION: growth.groups,
     reads.SECTION: reads.groups,
     profile.SECTION: profile.groups,
+    scaling.SECTION: scaling.groups,
     beside.SECTION: beside.groups,
 }
 _WIDTH: Final = 160
@@ -78,7 +80,7 @@ def _left_out() -> set[str]:
     """What is measured only where it is asked for."""
     # Two of them look into /proc.
     unseen = set() if sys.platform == "linux" else {cost.SECTION, profile.SECTION}
-    return {beside.SECTION, *unseen}
+    return {beside.SECTION, scaling.SECTION, *unseen}
 
 
 @app.command()

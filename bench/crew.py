@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from bench.house import BenchError, House
@@ -57,9 +58,13 @@ class Process:
 
 
 def start(
-    house: House, *command: str, python: str = sys.executable, log: str | None = None
+    house: House,
+    *command: str,
+    python: str = sys.executable,
+    log: str | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Process:
-    """Start ``python -m`` these words on the house's servers. Main thread only.
+    """Start ``python -m`` these words on the house's servers, or where ``settings`` say. Main thread only.
 
     What it prints goes to a file of its own.
     """
@@ -73,7 +78,7 @@ def start(
             inherit=(),
             # A file .env of the folder we happen to be in is not read.
             folder=house.home,
-            environment=environment_of(house),
+            environment={**environment_of(house), **settings},
             # Ctrl-C of the terminal reaches the bench alone.
             new_session=True,
         )
@@ -112,9 +117,14 @@ def end(process: Process) -> None:
 
 
 @contextmanager
-def working(house: House, *command: str, log: str | None = None) -> Iterator[Process]:
+def working(
+    house: House,
+    *command: str,
+    log: str | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Process]:
     """A process for as long as the block lasts."""
-    process = start(house, *command, log=log)
+    process = start(house, *command, log=log, settings=settings)
     try:
         yield process
     finally:
@@ -141,12 +151,23 @@ def finished(process: Process, within_s: float) -> None:
 
 
 @contextmanager
-def consumers(house: House, count: int) -> Iterator[list[Process]]:
-    """So many consumers that wait for entries: what they do at their start is behind them."""
+def working_many(
+    house: House, count: int, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[list[Process]]:
+    """So many consumers for as long as the block lasts."""
     with ExitStack() as held:
-        started = [held.enter_context(working(house, "consumer")) for _ in range(count)]
+        started = [
+            held.enter_context(working(house, "consumer", settings=settings)) for _ in range(count)
+        ]
         # All at once before each is waited for: every one may be in the middle of a wait for entries.
         held.callback(ask_to_end, started)
+        yield started
+
+
+@contextmanager
+def consumers(house: House, count: int) -> Iterator[list[Process]]:
+    """So many consumers that wait for entries: what they do at their start is behind them."""
+    with working_many(house, count) as started:
         wait_until(
             lambda: house.client.info("clients")["blocked_clients"] >= count,
             "The consumers are ready",

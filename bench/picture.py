@@ -1,4 +1,7 @@
-"""The picture: results flow in; horizontal bars of the hot path, beside its limit and its peers, flow out."""
+"""The pictures: results flow in; horizontal bars of the hot path, beside its limit and its peers, flow out.
+
+And of consumers over streams, where those were measured.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench import beside
+from bench import beside, scaling
 from bench.case import Result
 from producer.outbox import ARRAY_EVENTS
 
@@ -49,7 +52,60 @@ def bars(results: Sequence[Result]) -> list[tuple[str, str, float]]:
 
 
 def draw(results: Sequence[Result], machine: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
-    """Write latest.png and latest.svg; nothing where the hot path was not measured."""
+    """Write a PNG and an SVG of each picture of which there are results."""
+    return (*_draw_bars(results, machine, folder), *_draw_scaling(results, machine, folder))
+
+
+def rates(results: Sequence[Result]) -> list[tuple[str, str, float]]:
+    """Consumers, streams and the rate of each pair that was measured. Pure."""
+    by_name = {
+        result.name: result.median for result in results if result.section == scaling.SECTION
+    }
+    found: list[tuple[str, str, float]] = []
+    for streams in scaling.STREAMS:
+        for consumers in scaling.CONSUMERS:
+            name = scaling.name(consumers, streams)
+            if name in by_name:
+                above, _, below = name.partition(", ")
+                found.append((above, below, by_name[name]))
+    return found
+
+
+def _draw_scaling(
+    results: Sequence[Result], machine: Mapping[str, Any], folder: Path
+) -> tuple[Path, ...]:
+    shown = rates(results)
+    if not shown:
+        return ()
+    import matplotlib as mpl  # noqa: PLC0415
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+    import seaborn as sns  # noqa: PLC0415
+
+    sns.set_theme(style="whitegrid", font="DejaVu Sans")
+    figure, axes = plt.subplots(figsize=(9, 4.5))
+    consumers, streams, rate = zip(*shown, strict=True)
+    sns.barplot(x=consumers, y=rate, hue=streams, palette="Blues", ax=axes, width=0.75, linewidth=0)
+    groups: Sequence[Any] = axes.containers
+    for bars_of_one in groups:
+        axes.bar_label(bars_of_one, fmt=lambda value: f"{value:,.0f}", fontsize=9, padding=2)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.set(xlabel="", ylabel="events a second")
+    axes.grid(axis="y", color="#e6e9ec")
+    title = "Consumers over streams of a Redis Cluster, all on one machine"
+    axes.set_title(title, loc="left", fontsize=14, weight="bold")
+    # Below, where no bar is.
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=3, frameon=False)
+    sns.despine(figure, left=True, bottom=True)
+    figure.text(0.01, 0.01, _caption(machine), fontsize=8, color="#5c6670")
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    return _saved(figure, folder, "streams")
+
+
+def _draw_bars(
+    results: Sequence[Result], machine: Mapping[str, Any], folder: Path
+) -> tuple[Path, ...]:
     shown = bars(results)
     if not shown:
         return ()
@@ -86,8 +142,14 @@ def draw(results: Sequence[Result], machine: Mapping[str, Any], folder: Path) ->
     sns.despine(figure, left=True, bottom=True)
     figure.text(0.01, 0.01, _caption(machine), fontsize=8, color="#5c6670")
     figure.tight_layout(rect=(0, 0.05, 1, 1))
+    return _saved(figure, folder, "latest")
+
+
+def _saved(figure: Any, folder: Path, name: str) -> tuple[Path, ...]:
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
     folder.mkdir(parents=True, exist_ok=True)
-    paths = tuple(folder / f"latest.{kind}" for kind in ("png", "svg"))
+    paths = tuple(folder / f"{name}.{kind}" for kind in ("png", "svg"))
     for path in paths:
         figure.savefig(path, dpi=160)
     plt.close(figure)

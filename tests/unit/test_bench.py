@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import picture, report, rounds
+from bench import picture, report, rounds, scaling
 from bench.case import Case, Group, Result, Verdict, ratio
 from bench.workload import clean, partly_refused
 from pipeline.entry import Form, split
@@ -152,3 +152,20 @@ def test_one_entry_in_a_hundred_is_refused_and_each_reason_has_its_turn() -> Non
     assert set(reasons) == set(Reason) - {Reason.DATABASE}
     for _, payload in sound.entries:
         decode(payload, window)
+
+
+def test_rates_of_consumers_over_streams_are_drawn_where_they_were_measured(tmp_path: Path) -> None:
+    """Each pair has a bar, and a run without them draws none."""
+    measured = [
+        result(100.0 * consumers, name=scaling.name(consumers, 4), section=scaling.SECTION)
+        for consumers in (1, 2)
+    ]
+    assert picture.rates(measured) == [
+        ("1 consumer", "4 streams", 100.0),
+        ("2 consumers", "4 streams", 200.0),
+    ]
+    assert picture.rates([result(1.0)]) == []
+    machine = {"cpu": "a", "cores": 2, "postgres": "p", "redis": "r", "python": "3", "commit": ""}
+    drawn = picture.draw(measured, machine, tmp_path)
+    assert [path.name for path in drawn] == ["streams.png", "streams.svg"]
+    assert all(path.stat().st_size > 1000 for path in drawn)
