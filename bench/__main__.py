@@ -5,16 +5,12 @@ Exit codes: 0 measured, whatever the verdicts; 1 something went wrong on the way
 
 from __future__ import annotations
 
-import shutil
-import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import psycopg2
 import redis
@@ -38,6 +34,7 @@ from bench import (
 )
 from bench import rounds as turns
 from bench.case import Group, Result
+from bench.home import Interrupted, home, stoppable
 from bench.house import BenchError, House, built
 from bench.scale import FULL, QUICK, Scale, tiny
 from infamous.embedded.folder import ServerError
@@ -60,10 +57,6 @@ _WIDTH: Final = 160
 RESULTS: Final = Path(__file__).resolve().parent / "results"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-
-class Interrupted(Exception):
-    """Somebody asked the bench to end."""
 
 
 def _sections(text: str | None) -> tuple[str, ...] | None:
@@ -124,7 +117,7 @@ def bench(
     width = None if sys.stdout.isatty() else _WIDTH
     out = Console(highlight=False, markup=False, width=width)
     found: list[Result] = []
-    with _stoppable(), _home(scale.disk_bytes) as home, built(home) as house:
+    with stoppable(), home(scale.disk_bytes) as folder, built(folder) as house:
         facts = machine.facts(house)
         for name in names:
             measured = list(_measured(name, house, scale, err.print))
@@ -158,37 +151,6 @@ def main() -> None:
         _end(f"Postgres cannot be used: {first_line(error)}.")
     except OSError as error:
         _end(f"{error.filename or 'A file'} cannot be used: {error.strerror}.")
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP end the bench in order: once, however often they come."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def end(*_: Any) -> NoReturn:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        raise Interrupted
-
-    for number in numbers:
-        signal.signal(number, end)
-    yield
-
-
-@contextmanager
-def _home(needed_bytes: int) -> Iterator[Path]:
-    """A folder for the servers' data and all logs; gone at the end."""
-    home = Path(tempfile.mkdtemp(prefix="infamous-bench-"))
-    try:
-        free_bytes = shutil.disk_usage(home).free
-        if free_bytes < needed_bytes:
-            raise BenchError(
-                f"{home.parent} has {free_bytes / 1e9:.1f} GB free and the bench needs up to"
-                f" {needed_bytes / 1e9:.1f} GB: make room, set TMPDIR to another folder, or try --quick."
-            )
-        yield home
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def _end(message: str, code: int = 1) -> NoReturn:

@@ -26,8 +26,8 @@ from bench.workload import (
     HOUR_MS,
     Workload,
     clean,
-    month,
     partly_refused,
+    played,
     simulated,
 )
 from consumer.load import COPY_EVENTS
@@ -150,9 +150,12 @@ class House:
 
     def keep_month(self, rows: int) -> None:
         """The same with a month as the game plays it."""
+        self.keep_played(rows, 30, self.until_ms - HOUR_MS)
+
+    def keep_played(self, rows: int, days: int, to_ms: int) -> None:
+        """The same with so many days before a moment as the game plays them."""
         self.keep(0)
-        to_ms = self.until_ms - HOUR_MS
-        self._fill(month(rows, to_ms), to_ms - 30 * DAY_MS)
+        self._fill(played(rows, days, to_ms), to_ms - days * DAY_MS)
         self.kept_rows = rows
 
     def _fill(self, events: Iterable[Event], from_ms: int) -> None:

@@ -17,3 +17,10 @@ def resident_bytes(pid: int) -> int:
     """Memory it has in RAM, shared pages included."""
     pages = Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory it ever had in RAM, shared pages included."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    (line,) = (line for line in lines if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])

@@ -25,8 +25,8 @@ BATCH_ROWS: Final = 5000
 DAY_MS: Final = 24 * HOUR_MS
 
 _REFUSED_EVERY: Final = 100
-# What a player of the game does in a month, at the least.
-_EVENTS_A_MONTH: Final = 600
+# What a player of the game does in so many days, at the least.
+_EVENTS_A_DAY: Final = 20
 # What only a database with one more constraint refuses is an event like any other here.
 _REASONS: Final = tuple(reason for reason in Reason if reason is not Reason.DATABASE)
 
@@ -76,8 +76,8 @@ def simulated(
         yield step(cast[number % players], from_ms + number * (to_ms - from_ms) // count)
 
 
-def month(rows: int, to_ms: int) -> Iterator[Event]:
-    """So many events of thirty days before a moment as the game plays them: players come and leave."""
-    from_ms = to_ms - 30 * DAY_MS
-    cast = population(1, rows // _EVENTS_A_MONTH + 1, from_ms, 30)
+def played(rows: int, days: int, to_ms: int) -> Iterator[Event]:
+    """So many events of the days before a moment as the game plays them: players come and leave."""
+    from_ms = to_ms - days * DAY_MS
+    cast = population(1, rows // (days * _EVENTS_A_DAY) + 1, from_ms, days)
     return islice((event for _, event in history(cast, to_ms)), rows)

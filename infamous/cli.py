@@ -25,6 +25,7 @@ from infamous.commands import (
     imports,
     lab,
     look,
+    plan,
     proof,
     quarantine,
     redash,
@@ -37,6 +38,7 @@ from infamous.commands import (
 from infamous.embedded import servers
 from infamous.house import end
 from infamous.lab import LabError
+from infamous.plan import BadPlan
 from infamous.prove import run as proofs
 from infamous.shadow import ShadowError
 from jobs import backpressure, mapping, records, refusals, remedy
@@ -72,7 +74,7 @@ app.add_typer(archive.app, name="archive", help="What passed on the stream, kept
 app.add_typer(
     redash.app, name="redash", help="Dashboards as files: plan, apply, drift, export, open."
 )
-for group in (report, rollup, shadow, retention, forget, proof):
+for group in (report, rollup, shadow, retention, forget, plan, proof):
     app.add_typer(group.app)
 
 
@@ -90,6 +92,7 @@ def main() -> None:
         refusals.NotAList,
         Malformed,
         BadPeriod,
+        BadPlan,
     ) as error:
         end(str(error), code=2)
     except (

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import asdict
 from pathlib import Path
 
 from bench.__main__ import SECTIONS
+from infamous.constants import MEASURED
 from tests.acceptance.processes import (
     Launcher,
     assert_nothing_left,
@@ -63,6 +65,21 @@ def test_the_hot_path_is_measured_and_written_down(
     assert told["machine"]["postgres"].startswith("Postgres ")
     assert {path.name for path in results.iterdir()} == {"latest.json", "latest.png", "latest.svg"}
     assert "\x1b" not in ran.out, "escape codes although there is no terminal"
+    assert_clean(home)
+
+
+def test_the_constants_of_the_plan_are_measured(launch: Launcher, home: Path) -> None:
+    """Anyone can look whether they hold here: each has a value, beside the one in the code; no rest."""
+    ran = launch.run(
+        *("bench.constants", "--events", "1000", "--json"),
+        environment=environment_of(home),
+        within_s=90,
+    )
+    assert ran.code == 0, ran.text
+    told = json.loads(ran.out)
+    assert told["in_the_code"] == asdict(MEASURED)
+    assert told["here"].keys() == told["in_the_code"].keys()
+    assert all(value > 0 for value in told["here"].values())
     assert_clean(home)
 
 

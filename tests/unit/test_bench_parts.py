@@ -17,7 +17,7 @@ from bench.house import BenchError
 from bench.latency import quantile
 from bench.readings import Reading, cases
 from bench.scale import FULL, QUICK, Scale, tiny
-from bench.workload import month, simulated
+from bench.workload import played, simulated
 from pipeline.entry import Form
 from pipeline.stream import STREAM
 
@@ -79,7 +79,7 @@ def test_rows_that_are_there_already_are_others_than_those_that_come() -> None:
 
 def test_a_month_has_as_many_events_as_were_asked_for() -> None:
     """The questions are asked over so many rows as the case says."""
-    events = list(month(3000, NOW_MS))
+    events = list(played(3000, 30, NOW_MS))
     assert len(events) == 3000
     assert all(NOW_MS - 30 * 86_400_000 <= event.ts_ms <= NOW_MS for event in events)
     assert [event.ts_ms for event in events] == sorted(event.ts_ms for event in events)
