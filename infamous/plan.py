@@ -339,8 +339,8 @@ def _warnings(
     locks = LOCKS_A_PARTITION * postgres.partitions
     if locks > MOST_LOCKS:
         found.append(
-            f"Postgres' partitions: to count the whole table takes {locks:,} locks, and it begins with"
-            f" {MOST_LOCKS:,}: set max_locks_per_transaction={math.ceil(2 * locks / 100)}, or keep fewer"
-            " days."
+            f"Postgres' partitions: to count the whole table takes {locks:,} locks, and it begins with room"
+            f" for about {MOST_LOCKS:,}: set max_locks_per_transaction={math.ceil(2 * locks / 100)}, or"
+            " keep fewer days."
         )
     return tuple(found)
