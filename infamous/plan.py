@@ -31,7 +31,9 @@ ARCHIVING_S: Final = 120
 # Rows of a day above which a day is cut into parts, and how many.
 MANY_ROWS: Final = 40_000_000
 MOST_ROWS: Final = 200_000_000
-# What Postgres keeps of its log at the least, as compose.yaml sets it.
+# The least, as compose.yaml sets it: of Redis' memory, which holds what is on its way to consumers as well,
+# and of the log that Postgres keeps.
+LEAST_REDIS_BYTES: Final = 384 * MB
 LEAST_WAL_BYTES: Final = 2048 * MB
 
 # A core, a disk or a consumer that is busier than this has nothing left for a bad day.
@@ -245,7 +247,7 @@ def _rollup_us(constants: Constants) -> float:
 
 def _redis(wish: Wish, constants: Constants) -> Redis:
     held_bytes = wish.events_per_s * wish.redis_hours * HOUR_S * constants.redis_bytes
-    maxmemory_bytes = held_bytes / ALARM_SHARE
+    maxmemory_bytes = max(float(LEAST_REDIS_BYTES), held_bytes / ALARM_SHARE)
     room_s = TRIM_SHARE * maxmemory_bytes / (wish.events_per_s * constants.redis_bytes)
     return Redis(
         held_bytes,

@@ -21,6 +21,7 @@ from infamous.plan import (
     FULL_SHARE,
     HOUR_S,
     KEEP_S,
+    LEAST_REDIS_BYTES,
     LEAST_WAL_BYTES,
     MB,
     ROLLED_HOURS,
@@ -110,6 +111,7 @@ def _redis(made: Plan) -> list[Row]:
     wish, constants, redis = made.wish, made.constants, made.redis
     rate, event = _number(wish.events_per_s), _number(constants.redis_bytes)
     most = f"{_size(redis.maxmemory_bytes)}"
+    is_least = redis.maxmemory_bytes <= LEAST_REDIS_BYTES
     is_a_day = redis.replay_s >= KEEP_S
     return [
         Row(
@@ -120,8 +122,8 @@ def _redis(made: Plan) -> list[Row]:
         Row(
             "REDIS_MAXMEMORY",
             most,
-            f"{_size(redis.held_bytes)} / {ALARM_SHARE}",
-            "`infamous status` is red from there on",
+            "" if is_least else f"{_size(redis.held_bytes)} / {ALARM_SHARE}",
+            "the least" if is_least else "`infamous status` is red from there on",
         ),
         Row(
             "REDIS_MEMORY",
@@ -291,7 +293,9 @@ def _number(value: float) -> str:
     """Three digits, or all that stand before the point."""
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.3g}"
+    if value >= 0.001:
+        return f"{value:.3g}"
+    return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def _size(size_bytes: float) -> str:

@@ -21,7 +21,7 @@ import infamous.cli
 import jobs.__main__
 import producer.__main__
 from infamous.constants import MEASURED
-from infamous.plan import FEWEST
+from infamous.plan import ALARM_SHARE, FEWEST, LEAST_REDIS_BYTES
 from pipeline.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -278,7 +278,7 @@ def test_keda_scales_between_what_is_safe_and_what_helps(built: dict[str, list[O
     assert secret == {"parameter": "connection", "name": "infamous", "key": "database_url_bi"}
     # What waits when all are there fits into the Redis that Compose begins with, before its status is red.
     waiting = spec["maxReplicaCount"] * int(trigger["metadata"]["targetQueryValue"])
-    assert waiting * MEASURED.redis_bytes < 0.8 * 384 * 2**20
+    assert waiting * MEASURED.redis_bytes < ALARM_SHARE * LEAST_REDIS_BYTES
 
 
 def test_an_image_is_a_name_and_our_version(pods: Any) -> None:

@@ -35,8 +35,6 @@ def sizes(wish: Wish) -> dict[str, float]:
     return {
         "events": made.events,
         "held": made.redis.held_bytes,
-        "maxmemory": made.redis.maxmemory_bytes,
-        "redis disk": made.redis.disk_bytes,
         "rows": made.postgres.heap_bytes,
         "index": made.postgres.index_bytes,
         "players": made.postgres.players,
@@ -85,6 +83,7 @@ def test_nothing_is_planned_to_its_brim(wish: Wish) -> None:
     assert made.redis.memory_bytes == 2 * made.redis.maxmemory_bytes
     assert made.postgres.used_bytes <= plans.FULL_SHARE * made.postgres.disk_bytes * 1.000001
     assert made.postgres.wal_bytes >= plans.LEAST_WAL_BYTES
+    assert made.redis.maxmemory_bytes >= plans.LEAST_REDIS_BYTES
     assert made.consumers.count >= plans.FEWEST
     assert made.consumers.count * MEASURED.consumer_events_per_s >= 2 * wish.events_per_s * 0.999999
     assert 2 <= made.workers.count <= 3
@@ -177,6 +176,7 @@ def test_the_plan_knows_what_compose_sets() -> None:
         for word in (service["command"][-1], service["mem_limit"])
     )
     assert limit_bytes == plans.COPIES_IN_MEMORY * given_bytes
+    assert given_bytes * plans.MB == plans.LEAST_REDIS_BYTES
     for name in plan_report.settings(plan(Wish(500, 365))):
         assert f"${{{name}:-" in text or f"${{{name}}}" in text, name
 
