@@ -227,7 +227,7 @@ def limits(constants: Constants) -> tuple[Limit, ...]:
             "one Redis",
             BUSY_SHARE * 1e6 / constants.redis_us,
             "half of the one core it uses is taken: send a hundred events an entry (`events`), which costs"
-            " it far less, or divide the players among several such systems.",
+            " it far less, or divide the stream over a Redis Cluster (STREAM_PARTITIONS).",
         ),
         Limit(
             "one Postgres",
