@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, cast
 from zlib import crc32
 
 import redis
@@ -21,7 +21,9 @@ import redis
 from pipeline.entry import Entry, Form, packed_up, split
 from pipeline.event import Refused
 from pipeline.nodes import Nodes
+from pipeline.patience import first_line
 from pipeline.stream import (
+    FIRST,
     GROUP,
     STREAM,
     Found,
@@ -41,6 +43,8 @@ T = TypeVar("T")
 LAYOUTS: Final = "game-events:layouts"
 # Events that share an entry, where entries are divided by player and put together again.
 _EVENTS_AN_ENTRY: Final = 100
+# The second part of an entry's id goes up to this.
+_MAX_NUMBER: Final = 2**64 - 1
 
 
 def keys(partitions: int) -> tuple[str, ...]:
@@ -63,19 +67,25 @@ def divided(
     What names no player goes where its bytes say, so that the same goes to the same again.
     """
     found: dict[int, list[tuple[Form, bytes]]] = defaultdict(list)
+    # Out of arrays, and in none yet: a piece of each array by itself would make many small ones of a few.
+    loose: dict[int, list[bytes]] = defaultdict(list)
+
+    def add(number: int, entry: tuple[Form, bytes]) -> None:
+        found[number] += [*packed_up(loose.pop(number, []), _EVENTS_AN_ENTRY), entry]
+
     for form, value in entries:
         if form is not Form.EVENTS or partitions == 1:
-            found[_number(value, partitions)].append((form, value))
+            add(_number(value, partitions), (form, value))
             continue
-        pieces: dict[int, list[bytes]] = defaultdict(list)
         try:
-            for payload in split(value):
-                pieces[_number(payload, partitions)].append(payload)
+            payloads = split(value)
         except Refused:
-            found[_number(value, partitions)].append((form, value))
+            add(_number(value, partitions), (form, value))
             continue
-        for number, payloads in pieces.items():
-            found[number] += packed_up(payloads, _EVENTS_AN_ENTRY)
+        for payload in payloads:
+            loose[_number(payload, partitions)].append(payload)
+    for number, payloads in loose.items():
+        found[number] += packed_up(payloads, _EVENTS_AN_ENTRY)
     return found
 
 
@@ -98,6 +108,15 @@ class Answers(Generic[T]):
         for error in self.away.values():
             raise error
         return dict(self.found)
+
+    def some(self) -> dict[str, T]:
+        """Those there are. Raises the same where all are away."""
+        return dict(self.found) or self.whole()
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why those that are away are, for people."""
+        return {key: first_line(error) for key, error in self.away.items()}
 
 
 class Streams:
@@ -195,6 +214,37 @@ class Streams:
                 away[one.key] = error
         return Answers(found, away)
 
+    def look_and_ask(self, call: Callable[[Stream], T]) -> Answers[T]:
+        """Look for streams of others, and ask them all the same.
+
+        Where the list of layouts is away, that is told as a stream that is; those that are known are asked.
+        """
+        unlisted: dict[str, redis.RedisError] = {}
+        try:
+            self.look()
+        except redis.RedisError as error:
+            if not is_temporary(error):
+                raise
+            unlisted[LAYOUTS] = error
+        answers = self.ask(call)
+        return Answers(answers.found, {**answers.away, **unlisted})
+
+    def first(self, call: Callable[[Stream], T]) -> T:
+        """What the first of them answers that is not away. Raises what redis-py raises where all are."""
+        failure: redis.RedisError | None = None
+        for one in self.all:
+            try:
+                return call(one)
+            except redis.RedisError as error:
+                if not is_temporary(error):
+                    raise
+                failure = failure or error
+        raise cast("redis.RedisError", failure)
+
+    def ping(self) -> None:
+        """Raises what redis-py raises where none of them answers."""
+        self.first(lambda one: one.client.ping())
+
     def append_entries(self, entries: Iterable[tuple[Form, bytes]]) -> list[bytes]:
         """Add entries of either form, each to its player's stream, atomically by stream; returns their ids.
 
@@ -208,10 +258,17 @@ class Streams:
         )
 
     def walk(self, *, from_ms: int, to_ms: int, count: int = 250) -> Iterator[list[Entry]]:
-        """Entries added in a span of Unix milliseconds to any of them, stream by stream; see Stream.walk."""
-        return chain.from_iterable(
-            one.walk(from_ms=from_ms, to_ms=to_ms, count=count) for one in self.all
-        )
+        """Entries added in a span of Unix milliseconds to any of them, stream by stream; see Stream.walk.
+
+        Of each up to the last entry that is there when the first is yielded: what is sent again meanwhile
+        may go to a stream that comes later.
+        """
+        ends = [(one, one.last().decode()) for one in self.all]
+        before = f"{from_ms - 1}-{_MAX_NUMBER}" if from_ms > 0 else FIRST.decode()
+        for one, last in ends:
+            end = min(last, f"{to_ms}-{_MAX_NUMBER}", key=_order)
+            if _order(before) < _order(end):
+                yield from one.walk_on(before, end, count=count)
 
     def state(self, *, exact: bool = True) -> StreamState:
         """All of them as one. Raises what redis-py raises when one is away: see ``ask``."""
@@ -219,20 +276,15 @@ class Streams:
 
     def refuse_eviction(self) -> None:
         """Raise Evicts where a server would throw a stream away. One that is away is asked another time."""
-        answers = self.ask(Stream.refuse_eviction)
-        if not answers.found:
-            answers.whole()
+        self.ask(Stream.refuse_eviction).some()
 
     def memory(self) -> Memory:
         """That of the node whose memory runs shortest; those that are away are left out, unless all are."""
-        answers = self.ask(Stream.memory)
-        found = answers.found or answers.whole()
-        return max(found.values(), key=lambda one: (one.share, one.used_bytes))
+        return shortest(self.ask(Stream.memory).some().values())
 
     def holder(self) -> Holder | None:
         """The group that is furthest behind on any of them that answers."""
-        found = [one for one in self.ask(Stream.holder).found.values() if one is not None]
-        return min(found, key=lambda one: one.since_ms, default=None)
+        return furthest_behind(self.ask(Stream.holder).found.values())
 
     def produced(self) -> int:
         """Events our producers ever put on any of them."""
@@ -253,6 +305,17 @@ class Streams:
     def knows_player(self, player: str) -> bool:
         """Whether our producer keeps anything of this player's game."""
         return any(self.ask(lambda one: one.knows_player(player)).whole().values())
+
+
+def shortest(memories: Iterable[Memory]) -> Memory:
+    """That of the node whose memory runs shortest. Pure."""
+    return max(memories, key=lambda one: (one.share, one.used_bytes))
+
+
+def furthest_behind(holders: Iterable[Holder | None]) -> Holder | None:
+    """The group that is furthest behind on any stream. Pure."""
+    there = [one for one in holders if one is not None]
+    return min(there, key=lambda one: one.since_ms, default=None)
 
 
 def together(states: Iterable[StreamState]) -> StreamState:
