@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,10 @@ class Kept:
     state: StreamState
     # Manifests that are gone.
     missing: Sequence[str] = ()
-    # What left the stream before it came here.
+    # What left a stream before it came here.
     gaps: Sequence[Gap] = ()
+    # Streams that are away, and why: how far behind they are, nobody can say.
+    away: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def behind_s(self) -> float:
@@ -60,8 +62,15 @@ def kept_table(kept: Kept) -> Group:
     ]
     table.add_section()
     table.add_row("all", *(f"{figure:,}" for figure in sums))
-    lines = [behind(kept), *map(_gap, kept.gaps), *map(_missing, kept.missing)]
+    lines = [behind(kept), *_away(kept), *map(_gap, kept.gaps), *map(_missing, kept.missing)]
     return Group(Text(f"The archive in {kept.place}"), table, *map(Text, lines))
+
+
+def _away(kept: Kept) -> list[str]:
+    return [
+        f"The stream {key} is away ({reason}): how much of it is not archived, nobody can say."
+        for key, reason in kept.away.items()
+    ]
 
 
 def _gap(gap: Gap) -> str:
@@ -116,6 +125,7 @@ def kept_json(kept: Kept) -> dict[str, Any]:
         "has_bookmark": kept.state.group_exists,
         "behind_entries": kept.state.undelivered if kept.state.group_exists else None,
         "behind_s": kept.behind_s,
+        "away": dict(kept.away),
         "missing": list(kept.missing),
         "gaps": [{"after": gap.after, "before": gap.before} for gap in kept.gaps],
     }

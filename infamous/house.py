@@ -17,9 +17,9 @@ import typer
 from sqlalchemy import Engine, create_engine, pool
 
 from infamous.embedded import servers
-from pipeline import log, settings, stream
+from pipeline import log, settings
 from pipeline.settings import Settings
-from pipeline.stream import Stream
+from pipeline.streams import Streams
 
 # Named, so that none is started.
 _NO_REDIS: Final = ""
@@ -44,7 +44,7 @@ class House:
     config: Settings
     servers: servers.Servers
     engine: Engine
-    source: Stream
+    streams: Streams
 
     @contextmanager
     def owner(self) -> Iterator[Engine]:
@@ -107,11 +107,11 @@ def joined(*, must_exist: bool = False, say: Any = log.complain) -> Iterator[Hou
         _require_data(config)
     with servers.joined(config.home, config.database_url, config.redis_url, say=say) as found:
         engine = _engine(found.database_url)
-        source = Stream(stream.connect(found.redis_url))
+        streams = Streams(found.redis_url, config.stream_partitions, replicas=config.redis_replicas)
         try:
-            yield House(config, found, engine, source)
+            yield House(config, found, engine, streams)
         finally:
-            source.client.close()
+            streams.close()
             engine.dispose()
 
 

@@ -11,14 +11,14 @@ from rich.text import Text
 
 from infamous.audit import Audit
 from infamous.schema import Migrated
-from infamous.status import Status
+from infamous.status import Part, Status
 from infamous.trace import Trace
 from infamous.view import shown
 from jobs.forget import Forgotten, Traces
 from jobs.retention import Dropped
 from pipeline.partitions import FEWEST_AHEAD
 from pipeline.rules import RULES
-from pipeline.stream import Holder, Memory
+from pipeline.stream import STREAM, Holder, Memory
 
 # Of Redis' memory. Above it somebody should look who keeps entries, before it refuses new ones.
 _MOST_MEMORY: Final = 0.8
@@ -49,8 +49,14 @@ def status(now: Status) -> Table:
     table.add_row("pending", f"{stream.pending:,}")
     oldest = now.oldest_waiting_s
     table.add_row("oldest waiting", "nothing waits" if oldest is None else span(oldest))
-    if now.complete_to is not None:
+    if now.away:
+        words = f"unknown while {now.away[0].key} is away"
+        table.add_row(Text("complete to", style=_ALARM), Text(words, style=_ALARM))
+    elif now.complete_to is not None:
         table.add_row("complete to", now.complete_to.isoformat(timespec="milliseconds"))
+    if len(now.parts) > 1:
+        for number, part in enumerate(now.parts):
+            table.add_row("streams" if number == 0 else "", _part(part, now))
     is_short = now.memory.share >= _MOST_MEMORY
     if is_short:
         words = f"{_memory(now.memory)}; at 100 % Redis refuses events"
@@ -97,6 +103,21 @@ def status(now: Status) -> Table:
     newer = "" if now.schema_revision == now.schema_head else f" (this version: {now.schema_head})"
     table.add_row("schema", f"{now.schema_revision or 'none'}{newer}")
     return table
+
+
+def _part(part: Part, now: Status) -> Text:
+    """A line on one of several streams."""
+    if part.away is not None:
+        return Text(f"{part.key} is away: {part.away}", style=_ALARM)
+    state = part.state
+    node = "" if part.node is None else f" on {part.node}"
+    about = "about " if state.undelivered_is_estimate else ""
+    oldest = now.waiting_s(state)
+    waits = "" if oldest is None else f", oldest waiting {span(oldest)}"
+    return Text(
+        f"{part.key}{node}: {state.entries:,} entries, {about}{state.undelivered:,} undelivered,"
+        f" {state.pending:,} pending{waits}"
+    )
 
 
 def dropped(done: Dropped, *, is_dry_run: bool) -> str:
@@ -272,7 +293,13 @@ def trace(found: Trace) -> str:
             state = f"read by {shown(entry.consumer)} and not acknowledged yet"
         else:
             state = "acknowledged"
-        lines.append(f"on the stream as entry {entry.entry_id}, {state}")
+        on = "the stream" if found.stream == STREAM else f"the stream {found.stream}"
+        lines.append(f"on {on} as entry {entry.entry_id}, {state}")
+    else:
+        lines += [
+            f"nobody can say whether it is on {key}, which is away: {reason}"
+            for key, reason in found.away.items()
+        ]
     return "\n".join(lines) or f"{found.id} is not in the table, the quarantine or the stream"
 
 
@@ -291,6 +318,7 @@ def trace_json(found: Trace) -> dict[str, Any]:
         "stream": None
         if entry is None
         else {
+            "key": found.stream,
             "entry_id": entry.entry_id,
             "undelivered": entry.is_undelivered,
             "pending_with": entry.consumer,

@@ -34,7 +34,7 @@ from pipeline import failpoint, lock
 from pipeline.entry import Entry
 from pipeline.event import MAX_AHEAD_MS, Reason, Window
 from pipeline.patience import Stopped, first_line, wait_for
-from pipeline.stream import Stream
+from pipeline.streams import Streams
 from pipeline.tables import SHADOW_SCHEMA
 
 SCHEMA: Final = SHADOW_SCHEMA
@@ -144,10 +144,11 @@ def midnight_ms(day: date) -> int:
     return int(midnight(day).timestamp()) * 1000
 
 
-def pages(source: Stream, first_day: date) -> Iterator[Sequence[Entry]]:
-    """What the stream holds that may be of this day or a later one."""
+def pages(streams: Streams, first_day: date) -> Iterator[Sequence[Entry]]:
+    """What the streams hold that may be of this day or a later one. Raises what redis-py raises."""
     # A clock may have been ahead when it was sent; and it may have been sent at any time since.
-    return source.walk(from_ms=midnight_ms(first_day) - MAX_AHEAD_MS, to_ms=2**63)
+    streams.look()
+    yield from streams.walk(from_ms=midnight_ms(first_day) - MAX_AHEAD_MS, to_ms=2**63)
 
 
 def archived_pages(storage: Storage, first_day: date, last_day: date) -> Iterator[Sequence[Entry]]:

@@ -1,4 +1,4 @@
-"""The status: both servers flow in, the facts about stream and tables at this moment flow out."""
+"""The status: both servers flow in, the facts about streams and tables at this moment flow out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from sqlalchemy import Connection, Engine, text
 from infamous import schema
 from pipeline import partitions
 from pipeline.event import datetime_of
-from pipeline.stream import Holder, Memory, Stream, StreamState
+from pipeline.patience import first_line
+from pipeline.stream import Holder, Memory, Stream, StreamState, is_temporary
+from pipeline.streams import Streams, furthest_behind, shortest, together
 
 COUNT_ROWS: Final = text("select count(*) from game_events")
 NEWEST_EVENT: Final = text("""
@@ -57,9 +59,22 @@ class Tables:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One of the streams."""
+
+    key: str
+    # Host and port of the node that holds it, where there are several.
+    node: str | None
+    state: StreamState
+    # Why nobody can say more of it; None where it answers.
+    away: str | None = None
+
+
+@dataclass(frozen=True)
 class Status:
     """Everything ``infamous status`` shows."""
 
+    # All streams as one; those that are away are missing in it, and in all else that is told of them.
     stream: StreamState
     # Events the producer says it sent, ever; 0 when another program feeds the stream.
     produced: int
@@ -72,18 +87,33 @@ class Status:
     memory: Memory
     # The group that keeps entries from being trimmed; None where all are done with all.
     holder: Holder | None
+    # Each stream that exists, is written into, or is away.
+    parts: tuple[Part, ...] = ()
 
     @property
     def oldest_waiting_s(self) -> float | None:
         """Age of the oldest entry that is not acknowledged, in seconds."""
-        if self.stream.oldest_waiting_ms is None:
+        return self.waiting_s(self.stream)
+
+    def waiting_s(self, state: StreamState) -> float | None:
+        """The same of one stream."""
+        if state.oldest_waiting_ms is None:
             return None
-        return max(0.0, self.at.timestamp() - self.stream.oldest_waiting_ms / 1000)
+        return max(0.0, self.at.timestamp() - state.oldest_waiting_ms / 1000)
+
+    @property
+    def away(self) -> tuple[Part, ...]:
+        """The streams that are away."""
+        return tuple(part for part in self.parts if part.away is not None)
 
     @property
     def complete_to(self) -> datetime | None:
-        """Whatever was added to the stream before this is stored or quarantined."""
-        return datetime_of(self.stream.complete_to_ms) if self.stream.group_exists else None
+        """Whatever was added to the streams before this is stored or quarantined; None where nobody reads
+        them, and while one is away: what waits on that one may be older.
+        """
+        if self.away or not self.stream.group_exists:
+            return None
+        return datetime_of(self.stream.complete_to_ms)
 
     @property
     def freshness_s(self) -> float | None:
@@ -93,24 +123,68 @@ class Status:
         return max(0.0, (self.at - self.tables.newest_ts).total_seconds())
 
 
-def status(source: Stream, engine: Engine) -> Status:
-    """Ask both servers."""
+@dataclass(frozen=True)
+class _Seen:
+    """What one stream, and its server, say of themselves."""
+
+    state: StreamState
+    produced: int
+    memory: Memory
+    holder: Holder | None
+
+
+def _seen(source: Stream) -> _Seen:
+    return _Seen(source.state(), source.produced(), source.memory(), source.holder())
+
+
+def status(streams: Streams, engine: Engine) -> Status:
+    """Ask both servers. Raises what redis-py raises where no stream answers."""
     with engine.connect() as connection:
         revision = schema.revision(engine)
         version = str(connection.execute(text("show server_version")).scalar_one())
         tables = None if revision is None else look(connection, has_health=revision >= "0002")
+    answers = streams.look_and_ask(_seen)
+    seen = answers.some()
     return Status(
-        stream=source.state(),
-        produced=source.produced(),
+        stream=together(one.state for one in seen.values()),
+        produced=sum(one.produced for one in seen.values()),
         tables=tables,
-        redis_version=redis_version(source.client),
+        redis_version=redis_version(streams),
         postgres_version=version.split(" ", maxsplit=1)[0],
         schema_revision=revision,
         schema_head=schema.head(),
         at=datetime_of(time.time_ns() // 1_000_000),
-        memory=source.memory(),
-        holder=source.holder(),
+        memory=shortest(one.memory for one in seen.values()),
+        holder=furthest_behind(one.holder for one in seen.values()),
+        parts=_parts(streams, seen, answers.reasons),
     )
+
+
+def _parts(
+    streams: Streams, seen: Mapping[str, _Seen], away: Mapping[str, str]
+) -> tuple[Part, ...]:
+    found = [
+        Part(source.key, _node_of(streams, source), seen[source.key].state)
+        for source in streams.all
+        if source.key in seen and (source in streams.written or seen[source.key].state.exists)
+    ]
+    lost = [Part(key, None, StreamState(), reason) for key, reason in away.items()]
+    return tuple(sorted([*found, *lost], key=lambda part: in_order(part.key)))
+
+
+def in_order(key: str) -> tuple[str, int]:
+    """Streams as people count them: the tenth comes after the second."""
+    stem, _, number = key.rstrip("}").partition("{")
+    return stem, int(number) if number.isdecimal() else -1
+
+
+def _node_of(streams: Streams, source: Stream) -> str | None:
+    try:
+        return streams.node_of(source) if streams.is_cluster() else None
+    except redis.RedisError as error:
+        if not is_temporary(error):
+            raise
+        return first_line(error)
 
 
 def look(connection: Connection, *, has_health: bool = True) -> Tables:
@@ -130,9 +204,11 @@ def look(connection: Connection, *, has_health: bool = True) -> Tables:
     )
 
 
-def redis_version(client: redis.Redis) -> str:
-    """Name and version of the server: Valkey calls itself Redis where a client asks for Redis'."""
-    info: Any = client.info("server")
+def redis_version(streams: Streams) -> str:
+    """Name and version of the first server that answers: Valkey calls itself Redis where a client asks for
+    Redis'.
+    """
+    info: Any = streams.first(lambda one: one.client.info("server"))
     if "valkey_version" in info:
         return f"Valkey {info['valkey_version']}"
     return f"Redis {info['redis_version']}"
@@ -180,6 +256,18 @@ def as_json(now: Status) -> dict[str, Any]:
             "entries_is_estimate": now.holder.is_estimate,
             "since_s": now.holder.since_s,
         },
+        "streams": [
+            {
+                "key": part.key,
+                "node": part.node,
+                "entries": None if part.away else part.state.entries,
+                "undelivered": None if part.away else part.state.undelivered,
+                "pending": None if part.away else part.state.pending,
+                "oldest_waiting_s": None if part.away else now.waiting_s(part.state),
+                "away": part.away,
+            }
+            for part in now.parts
+        ],
         "servers": {"redis": now.redis_version, "postgres": f"Postgres {now.postgres_version}"},
         "schema": {"revision": now.schema_revision, "head": now.schema_head},
     }

@@ -29,12 +29,13 @@ from infamous.embedded import locks
 from infamous.embedded.folder import Folder
 from infamous.embedded.servers import Servers
 from infamous.watch import Glimpse, Watcher
+from jobs.queue import NEEDS_PLAIN
 from pipeline import stream
 from pipeline.event import datetime_of
 from pipeline.patience import Stopped, wait_for
-from pipeline.settings import Settings
+from pipeline.settings import Settings, SettingsError
 from pipeline.stop import on_signals
-from pipeline.stream import Stream
+from pipeline.streams import Streams
 from producer import history
 from producer.outbox import Outbox
 from producer.simulate import COLE
@@ -70,8 +71,8 @@ class Plan:
 def up(config: Settings, plan: Plan, servers: Servers, engine: Engine, console: Console) -> None:
     """Run everything; returns when asked to stop, with nothing left running.
 
-    Raises AlreadyUp, and what the parts raise: NewerSchema, ChildFailed, Evicts, redis and SQLAlchemy
-    errors.
+    Raises AlreadyUp, and what the parts raise: NewerSchema, ChildFailed, Evicts, SettingsError, redis and
+    SQLAlchemy errors.
     """
 
     def restore_terminal() -> None:
@@ -112,8 +113,10 @@ class Run:
     ) -> None:
         self.config, self.plan, self.servers = config, plan, servers
         self.engine, self.console, self.stop = engine, console, stop
-        self.source = Stream(stream.connect(servers.redis_url))
-        self.watcher = Watcher(self.source, engine, COLE, _EVENTS_SHOWN)
+        self.streams = Streams(
+            servers.redis_url, config.stream_partitions, replicas=config.redis_replicas
+        )
+        self.watcher = Watcher(self.streams, engine, COLE, _EVENTS_SHOWN)
         self.producer = self._child(
             "producer",
             0,
@@ -138,9 +141,11 @@ class Run:
 
     def run(self) -> None:
         """From the empty database to the last acknowledgement."""
-        self.source.refuse_eviction()
+        if self.config.rq_redis_url is None and self.streams.is_cluster():
+            raise SettingsError(NEEDS_PLAIN)
+        self.streams.refuse_eviction()
         self._migrate()
-        before = self.source.produced()
+        before = self.streams.produced()
         try:
             for consumer in self.consumers:
                 consumer.start()
@@ -188,7 +193,7 @@ class Run:
     # --- the past
 
     def _play_history(self) -> None:
-        outbox = Outbox(self.source)
+        outbox = Outbox(self.streams.written[0])
         ledger = outbox.open()
         now_ms = time.time_ns() // 1_000_000
         plan = history.planned(ledger, self.plan.history_days, now_ms, self.config.retention_days)
@@ -222,7 +227,7 @@ class Run:
         while end_s is None or time.monotonic() < end_s:
             state = wait_for(
                 "Redis",
-                lambda: self.source.state(exact=False),
+                lambda: self.streams.state(exact=False),
                 is_temporary=stream.is_temporary,
                 stop=self.stop,
             )
@@ -297,7 +302,7 @@ class Run:
         with self.engine.connect() as connection:
             info = connection.dialect.server_version_info or ()
         postgres = ".".join(str(part) for part in info)
-        return f"{status.redis_version(self.source.client)} and Postgres {postgres}"
+        return f"{status.redis_version(self.streams)} and Postgres {postgres}"
 
     # --- the end
 

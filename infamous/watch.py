@@ -17,7 +17,8 @@ from sqlalchemy.exc import DBAPIError
 
 from infamous.status import COUNT_ROWS, QUARANTINED
 from pipeline.patience import first_line
-from pipeline.stream import Stream, StreamState
+from pipeline.stream import StreamState
+from pipeline.streams import Streams
 
 # Long enough that a second more or less at its edges does not show.
 RATE_WINDOW_S: Final = 30.0
@@ -61,8 +62,8 @@ class Glimpse:
 class Watcher:
     """Looks at both servers, again and again."""
 
-    def __init__(self, source: Stream, engine: Engine, player: str, events: int) -> None:
-        self._source, self._engine = source, engine
+    def __init__(self, streams: Streams, engine: Engine, player: str, events: int) -> None:
+        self._streams, self._engine = streams, engine
         self._player, self._events = player, events
         self._seen: deque[tuple[float, int, int]] = deque()
         self._count_due_s = 0.0
@@ -90,8 +91,9 @@ class Watcher:
         return self._is_troubled
 
     def _look(self) -> Glimpse:
-        state = self._source.state(exact=False)
-        sent = self._source.produced()
+        self._streams.look()
+        state = self._streams.state(exact=False)
+        sent = self._streams.produced()
         with self._engine.connect() as connection:
             connection.execute(LIMIT_LOOK)
             events = connection.execute(LAST_EVENTS, {"events": self._events}).mappings().all()

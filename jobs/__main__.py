@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated
 
 import redis
@@ -28,14 +29,14 @@ from jobs import tasks
 from jobs import trim as trims
 from jobs import worker as workers
 from jobs.backpressure import NobodyReads
-from jobs.queue import NAME, REPORTS
+from jobs.queue import NAME, NEEDS_PLAIN, REPORTS, require_plain
 from pipeline import log, settings, stream
 from pipeline.event import Reason
 from pipeline.patience import Stopped, first_line, wait_for
 from pipeline.pulse import Pulse
 from pipeline.settings import Settings, SettingsError
 from pipeline.stop import on_signals
-from pipeline.stream import Stream
+from pipeline.streams import Streams
 
 _YEAR_S = 31_536_000
 # How long a worker leaves a Redis alone that is full.
@@ -72,10 +73,12 @@ def trim(
     ] = 3600.0,
     as_json: AsJson = False,
 ) -> None:
-    """Drop old entries that every group of the stream has acknowledged."""
-    with _house() as house, _redis(house) as source:
-        done = trims.trim(source, keep_s)
-    _tell(done, f"Trimmed {done.entries:,} entries that all have acknowledged.", as_json=as_json)
+    """Drop old entries that every group of their stream has acknowledged."""
+    with _house() as house, _redis(house) as streams:
+        done = trims.trim(streams, keep_s)
+    away = f" These are away, and were left: {', '.join(done.away)}." if done.away else ""
+    sentence = f"Trimmed {done.entries:,} entries that all have acknowledged.{away}"
+    _tell(done, sentence, as_json=as_json)
 
 
 @app.command()
@@ -90,10 +93,10 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Send what is on the stream again; what is stored already stays as it is."""
-    with _house() as house, _redis(house) as source:
-        now_ms = _now_ms(source)
+    with _house() as house, _redis(house) as streams:
+        now_ms = _now_ms(streams)
         done = replays.replay(
-            source,
+            streams,
             now_ms - int(since_s * 1000),
             now_ms - int(until_s * 1000),
             retention_days=house.config.retention_days,
@@ -135,8 +138,8 @@ def release(
     as_json: AsJson = False,
 ) -> None:
     """Send quarantined entries again, to be judged anew."""
-    with _house() as house, _redis(house) as source, _postgres(house) as engine:
-        done = releases.release(engine, source, reason=reason, limit=limit, stop=house.stop)
+    with _house() as house, _redis(house) as streams, _postgres(house) as engine:
+        done = releases.release(engine, streams, reason=reason, limit=limit, stop=house.stop)
     _tell(done, released(done), as_json=as_json)
 
 
@@ -260,21 +263,21 @@ def _house(*, has_signals: bool = True) -> Iterator[House]:
 
 
 @contextmanager
-def _redis(house: House) -> Iterator[Stream]:
-    url = house.config.redis_url
+def _redis(house: House) -> Iterator[Streams]:
+    config, url = house.config, house.config.redis_url
     if url is None:
         raise SettingsError("REDIS_URL must name a server: set it.")
-    source = Stream(stream.connect(url))
+    streams = Streams(url, config.stream_partitions, replicas=config.redis_replicas)
     try:
-        with closing(source.client):
+        with closing(streams):
             wait_for(
                 "Redis",
-                source.client.ping,
+                streams.ping,
                 is_temporary=stream.is_temporary,
                 stop=house.stop,
                 at_most_s=house.config.connect_timeout_s,
             )
-            yield source
+            yield streams
     except redis.RedisError as error:
         at, line = settings.shown_url(url), first_line(error)
         raise SystemExit(_fail(f"Redis at {at} cannot be used: {line}. Run it again.")) from None
@@ -286,12 +289,14 @@ def _queue(house: House) -> Iterator[redis.Redis]:
     url = house.config.queue_url
     if url is None:
         raise SettingsError("RQ_REDIS_URL or REDIS_URL must name a server: set one of them.")
+    if len(settings.each_host(url)) > 1:
+        raise SettingsError(NEEDS_PLAIN)
     client = redis.Redis.from_url(url)
     try:
         with closing(client):
             wait_for(
                 "Redis",
-                client.ping,
+                partial(require_plain, client),
                 is_temporary=stream.is_temporary,
                 stop=house.stop,
                 at_most_s=house.config.connect_timeout_s,
@@ -352,9 +357,9 @@ def _postgres(house: House) -> Iterator[Engine]:
         engine.dispose()
 
 
-def _now_ms(source: Stream) -> int:
+def _now_ms(streams: Streams) -> int:
     """Redis' clock, which the entries' times were taken from."""
-    seconds, micros = source.client.time()
+    seconds, micros = streams.written[0].client.time()
     return seconds * 1000 + micros // 1000
 
 

@@ -5,6 +5,7 @@ A file is read only when it is what its manifest says. Nothing here looks at the
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,17 +18,18 @@ from jobs import manifest as names
 from jobs import parquet
 from jobs import position as positions
 from jobs.manifest import Changed, Damaged, File, Manifest
-from jobs.position import Position
+from jobs.position import Gap, Position
 from jobs.progress import Progress, untold
+from jobs.seen import Seen
 from jobs.storage import Gone, Storage
 from pipeline import failpoint
 from pipeline.event import Event
 
-# There is one stream as yet.
-PARTITION: Final = 0
 # Events that are handed out at once.
 _PAGE_EVENTS: Final = 5000
 _DAY_MS: Final = 86_400_000
+# Of events that were handed out, so many are remembered, in 200 MB.
+_MOST_KNOWN: Final = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,20 @@ class Mended:
     given_up: tuple[str, ...]
 
 
+def partitions(storage: Storage) -> list[int]:
+    """Those of which there is anything. Raises StorageError."""
+    paths = _paths(storage) + storage.names(positions.FOLDER)
+    return sorted({names.partition_in(path) for path in paths})
+
+
 def manifests(storage: Storage) -> list[Manifest]:
-    """All manifests, in the order in which they were made. Raises Damaged, StorageError."""
-    texts = storage.get_all(storage.names(names.folder(PARTITION)))
+    """All manifests, each partition's in the order in which they were made. Raises Damaged, StorageError."""
+    texts = storage.get_all(_paths(storage))
     return [names.decoded(text, path) for path, text in texts.items()]
+
+
+def _paths(storage: Storage) -> list[str]:
+    return names.in_folder(storage.names(names.FOLDER))
 
 
 def manifest(storage: Storage, path: str) -> Manifest:
@@ -82,29 +94,40 @@ def manifest(storage: Storage, path: str) -> Manifest:
     return names.decoded(storage.get(path), path)
 
 
-def position(storage: Storage) -> Position | None:
-    """How far this place has come, and how many manifests were made in it; None where it does not say.
+def position(storage: Storage, partition: int) -> Position | None:
+    """How far this place has come on a partition's stream, and how many manifests were made of it; None where
+    it does not say.
 
     Raises Damaged, StorageError.
     """
-    path = positions.path(PARTITION)
+    path = positions.path(partition)
     try:
         return positions.decoded(storage.get(path), path)
     except Gone:
         return None
 
 
-def put_position(storage: Storage, now: Position) -> None:
+def put_position(storage: Storage, partition: int, now: Position) -> None:
     """Write down how far this place has come. Raises StorageError."""
-    storage.put(positions.path(PARTITION), positions.encoded(now))
+    storage.put(positions.path(partition), positions.encoded(now))
+
+
+def gaps(storage: Storage) -> list[Gap]:
+    """What left a stream before it came here. Raises Damaged, StorageError."""
+    each = [position(storage, partition) or Position() for partition in partitions(storage)]
+    return [gap for one in each for gap in one.gaps]
 
 
 def missing(storage: Storage) -> list[str]:
     """The manifests that are gone: numbers are given one after the other. Raises Damaged, StorageError."""
-    now = position(storage) or Position()
-    paths = storage.names(names.folder(PARTITION))
+    return [path for partition in partitions(storage) for path in _missing_of(storage, partition)]
+
+
+def _missing_of(storage: Storage, partition: int) -> list[str]:
+    now = position(storage, partition) or Position()
+    paths = storage.names(names.folder(partition))
     return [
-        names.path(PARTITION, names.batch_name(one)) for one in names.missing(paths, now.batches)
+        names.path(partition, names.batch_name(one)) for one in names.missing(paths, now.batches)
     ]
 
 
@@ -135,7 +158,7 @@ def _gone(path: str) -> Damaged:
 
 def _files_of(storage: Storage, path: str) -> list[str]:
     """The files that belong to the batch of a manifest, whether it is there or not."""
-    return [one for one in all_files(storage) if names.batch_of(one) == names.batch_of(path)]
+    return [one for one in all_files(storage) if names.path_of(one) == path]
 
 
 def all_files(storage: Storage) -> list[str]:
@@ -172,7 +195,7 @@ def verify(storage: Storage, tell: Progress = untold) -> Verified:
     there = all_files(storage)
     faults: list[str] = []
     found: dict[str, File] = {}
-    for path in storage.names(names.folder(PARTITION)):
+    for path in _paths(storage):
         try:
             found |= {file.path: file for file in manifest(storage, path).files}
         except Damaged as fault:
@@ -187,7 +210,7 @@ def verify(storage: Storage, tell: Progress = untold) -> Verified:
     rows = sum(file.rows for file in found.values())
     left_over = [path for path in there if path not in found]
     # Asked last: what was being written when this began may have its manifest by now.
-    manifest_of = {path: names.path(PARTITION, names.batch_of(path)) for path in left_over}
+    manifest_of = {path: names.path_of(path) for path in left_over}
     try:
         gone = missing(storage)
     except Damaged as fault:
@@ -231,7 +254,7 @@ def contents(storage: Storage, file: File) -> bytes:
 def _is_named(storage: Storage, file: File) -> bool:
     """Whether the manifest of its batch, as it stands now, names a file; one that is gone cannot say."""
     try:
-        return file in manifest(storage, names.path(PARTITION, names.batch_of(file.path))).files
+        return file in manifest(storage, names.path_of(file.path)).files
     except Gone:
         return True
 
@@ -247,7 +270,9 @@ def read(
 ) -> Iterator[list[Event]]:
     """The events that happened in a span of Unix milliseconds, both ends included, some thousand at once.
 
-    ``player`` and ``action`` choose some of them; ``found`` are the manifests, where they were read. Every
+    ``player`` and ``action`` choose some of them; ``found`` are the manifests, where they were read. An event
+    that is in two partitions, as it may be when it was replayed under another number of partitions, is handed
+    out once; some ten million are remembered, and after them it may come twice. Every
     file that is needed is looked at before the first event is handed out: raises Damaged where one is not
     what was written, or a manifest is gone, and StorageError.
     """
@@ -255,10 +280,18 @@ def read(
     files = wanted(manifests(storage) if found is None else found, from_ms, to_ms)
     for file in files:
         contents(storage, file)
+    # Of one partition an event is written once.
+    is_mixed = len({names.partition_in(file.path) for file in files}) > 1
+    seen = Seen(_MOST_KNOWN) if is_mixed else None
     for file in files:
         table = parquet.chosen(table_of(storage, file), from_ms, to_ms, player, action)
         for start in range(0, table.num_rows, _PAGE_EVENTS):
-            yield parquet.events_of(table.slice(start, _PAGE_EVENTS))
+            events = parquet.events_of(table.slice(start, _PAGE_EVENTS))
+            yield [one for one in events if seen is None or seen.is_new(_digest(one))]
+
+
+def _digest(event: Event) -> bytes:
+    return hashlib.blake2b(event.id.bytes, digest_size=16).digest()
 
 
 def wanted(found: Sequence[Manifest], from_ms: int, to_ms: int) -> list[File]:
@@ -295,7 +328,7 @@ def rewrite(storage: Storage, change: Callable[[Any], Any], tell: Progress = unt
     removed. One at a time: whoever calls this sees to it. Raises Damaged before anything of a batch is
     changed, and StorageError. ``tell`` is told batches.
     """
-    paths = storage.names(names.folder(PARTITION))
+    paths = _paths(storage)
     files = rows_removed = 0
     for number, path in enumerate(paths):
         tell(number, len(paths))
@@ -323,18 +356,21 @@ def _changed(storage: Storage, path: str, file: File, change: Callable[[Any], An
     after = change(before)
     if after is before or after.equals(before):
         return file
-    return put_table(storage, file.kind, file.day, names.batch_of(path), after)
+    return put_table(storage, file.kind, file.day, path, after)
 
 
-def put_table(storage: Storage, kind: names.Kind, day: date, batch: str, table: Any) -> File | None:
-    """Write a file of a batch; None where there are no rows. It counts once a manifest names it."""
+def put_table(
+    storage: Storage, kind: names.Kind, day: date, manifest_path: str, table: Any
+) -> File | None:
+    """Write a file of a batch; None where there are no rows. It counts once its manifest names it."""
     if not table.num_rows:
         return None
     data = parquet.written(table)
     sha256 = parquet.sha256(data)
     first_ts, last_ts = parquet.times(table)
     first_id, last_id = parquet.ends(table, "id" if kind == "events" else "entry_id")
-    path = names.file_path(kind, day, PARTITION, batch, sha256)
+    partition, batch = names.partition_in(manifest_path), names.batch_of(manifest_path)
+    path = names.file_path(kind, day, partition, batch, sha256)
     storage.put(path, data)
     return File(path, kind, table.num_rows, len(data), sha256, first_ts, last_ts, first_id, last_id)
 
@@ -358,7 +394,7 @@ def mend(storage: Storage, *, is_dry_run: bool = False) -> Mended:
     given_up: list[str] = []
     gone = missing(storage)
     for path in gone:
-        made = _made_anew(storage, _files_of(storage, path))
+        made = _made_anew(storage, names.partition_in(path), _files_of(storage, path))
         if not made.files:
             given_up.append(path)
         files += len(made.files)
@@ -369,7 +405,7 @@ def mend(storage: Storage, *, is_dry_run: bool = False) -> Mended:
     return Mended(len(gone), files, rows, tuple(given_up))
 
 
-def _made_anew(storage: Storage, paths: Sequence[str]) -> Manifest:
+def _made_anew(storage: Storage, partition: int, paths: Sequence[str]) -> Manifest:
     entries: set[str] = set()
     files: list[File] = []
     for path in paths:
@@ -378,7 +414,7 @@ def _made_anew(storage: Storage, paths: Sequence[str]) -> Manifest:
         entries |= {*table["entry_id"].to_pylist()}
     in_order = sorted(entries, key=names.order) or [positions.NOWHERE]
     return Manifest(
-        partition=PARTITION,
+        partition=partition,
         first_entry=in_order[0],
         last_entry=in_order[-1],
         entries=len(entries),
@@ -416,7 +452,7 @@ def sweep(storage: Storage, paths: Iterable[str]) -> None:
     """
     named: dict[str, set[str]] = {}
     for path in paths:
-        at = names.path(PARTITION, names.batch_of(path))
+        at = names.path_of(path)
         if at not in named:
             try:
                 named[at] = {file.path for file in manifest(storage, at).files}

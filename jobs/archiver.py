@@ -1,4 +1,4 @@
-"""The archiver: what was added to the stream flows in, files of the archive and their manifests flow out.
+"""The archiver: what was added to the streams flows in, files of the archive and their manifests flow out.
 
 A batch is a run of entries. Its files are written first, one a UTC day, then the manifest that names them,
 then how far this place has come, and only then does the bookmark on the stream move. Killed anywhere and run
@@ -10,23 +10,28 @@ One at a time: see tombstones.alone. Should there be two, nothing is lost or dou
 is in it, so that nobody writes over another's. A manifest is numbered after the last that was there when its
 batch was compared with the archive, and a number is given once: who comes second removes what it wrote, and
 begins anew with what the first has added.
+
+Each stream has a partition of the archive for itself, with a position and manifests of its own: see
+manifest.partition_of. One that is away keeps nobody from the others. What is known already is looked for in
+the stream's own partition: an event that went to another stream when the number of partitions changed, and
+was replayed since, is in two, and whoever reads takes it once.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Final
 
+import redis
 from msgspec.structs import replace as replace_struct
 
 from jobs import archive as archives
 from jobs import manifest as names
 from jobs import parquet
-from jobs.archive import PARTITION
 from jobs.manifest import Damaged, File, Kind, Manifest
 from jobs.parquet import RefusedRow
 from jobs.position import Position
@@ -35,7 +40,9 @@ from jobs.storage import Gone, Storage
 from pipeline import failpoint, log
 from pipeline.entry import Entry, unpacked
 from pipeline.event import Event, Refused, Window, datetime_of, decode_all
-from pipeline.stream import GroupLost, Stream
+from pipeline.patience import first_line
+from pipeline.stream import GroupLost, Stream, StreamState, is_temporary
+from pipeline.streams import Streams
 from pipeline.tombstone import player_in
 
 # A batch is full with about so many events, or bytes of them: there is room for it in 300 MB.
@@ -53,13 +60,80 @@ class Archived:
     known: int = 0
     forgotten: int = 0
     files: int = 0
-    # Whether it came to the entry that was the newest when it began.
+    # Whether it came to the entry that was the newest when it began, on each stream that is there.
     is_complete: bool = True
+    # Streams that are away, and why: the next run goes on with them.
+    away: Mapping[str, str] = field(default_factory=dict)
 
 
 def nobody(_player: str) -> bool:
     """No player was forgotten."""
     return False
+
+
+def archive_all(
+    streams: Streams,
+    storage: Storage,
+    *,
+    retention_days: int,
+    is_forgotten: Callable[[str], bool] = nobody,
+    wait_s: float = 0.0,
+    at_most_s: float | None = None,
+    stop: threading.Event | None = None,
+    tell: Progress = untold,
+) -> Archived:
+    """``archive`` of all streams, as the archive's group reads them; the one furthest behind comes first.
+
+    Where one is away, or goes away, that is told, and the others are archived; where all are, raises what
+    redis-py raises.
+    """
+    answers = streams.look_and_ask(lambda one: one.state(exact=False))
+    waiting, away = answers.some(), answers.reasons
+    ends_s = None if at_most_s is None else time.monotonic() + at_most_s
+    done = Archived()
+    for source in _in_turn(streams, waiting):
+        before = done
+
+        def tell_all(entries: int, total: int | None, before: Archived = before) -> None:
+            tell(before.entries + entries, None if total is None else before.entries + total)
+
+        try:
+            some = archive(
+                source,
+                storage,
+                retention_days=retention_days,
+                is_forgotten=is_forgotten,
+                wait_s=wait_s,
+                at_most_s=None if ends_s is None else ends_s - time.monotonic(),
+                stop=stop,
+                tell=tell_all,
+            )
+        except redis.RedisError as error:
+            if not is_temporary(error) or len(waiting) == 1:
+                raise
+            away[source.key] = first_line(error)
+        else:
+            done = _sum(done, some)
+    for key, reason in away.items():
+        log.get("archive").warning(
+            "A stream is away; the others are archived, and it is the next time",
+            stream=key,
+            error=reason,
+        )
+    return replace(done, away=away)
+
+
+def _in_turn(streams: Streams, states: Mapping[str, StreamState]) -> list[Stream]:
+    """Those that there are, the one that is furthest behind first: a run may end before the last.
+
+    One that nobody writes into and that does not exist is not made for a bookmark's sake.
+    """
+    there = [
+        source
+        for source in streams.all
+        if source.key in states and (source in streams.written or states[source.key].exists)
+    ]
+    return sorted(there, key=lambda one: states[one.key].oldest_waiting_ms or _now_ms())
 
 
 def archive(
@@ -81,13 +155,14 @@ def archive(
     entries. Raises StorageError, Damaged, and what redis-py raises; the next run goes on where this one
     ended.
     """
+    partition = names.partition_of(source.key)
     storage.tidy()
     bookmark, span = source.bookmark(), source.span()
-    here = _goes_on(source, storage, bookmark, span)
+    here = _goes_on(source, storage, partition, bookmark, span)
     after, newest = here.entry, None if span is None else span[1]
     ends_s = None if at_most_s is None else time.monotonic() + at_most_s
     total = source.state(exact=False).undelivered
-    known, done = _Known(storage, here.batches), Archived()
+    known, done = _Known(storage, partition, here.batches), Archived()
     while newest is not None and (wait_s <= 0 or _is_due(source, after, newest, wait_s)):
         if (stop is not None and stop.is_set()) or (
             ends_s is not None and time.monotonic() >= ends_s
@@ -98,11 +173,11 @@ def archive(
             break
         files = _write(storage, batch, known)
         if files is None:
-            after, known = source.bookmark(), _Known(storage, here.batches)
+            after, known = source.bookmark(), _Known(storage, partition, here.batches)
             continue
         last = batch.entry_ids[-1]
         here = replace_struct(here, entry=last, batches=max(here.batches, known.number))
-        archives.put_position(storage, here)
+        archives.put_position(storage, partition, here)
         failpoint.reached("in_archive")
         try:
             passed = sum(names.order(one) > names.order(bookmark) for one in batch.entry_ids)
@@ -110,23 +185,23 @@ def archive(
         except GroupLost:  # somebody wants no archive any more
             return replace(done, is_complete=False)
         after = last
-        done = _sum(done, batch, files)
+        done = _sum(done, _archived(batch, files))
         tell(done.entries, max(total, done.entries))
     return done
 
 
 def _goes_on(
-    source: Stream, storage: Storage, bookmark: str, span: tuple[str, str] | None
+    source: Stream, storage: Storage, partition: int, bookmark: str, span: tuple[str, str] | None
 ) -> Position:
     """Where to go on in this place, which may be another than the one that came to the bookmark."""
     try:
-        told = archives.position(storage)
+        told = archives.position(storage, partition)
     except Damaged as fault:
         _warn(fault)
         told = None
-    if told is None and (made := names.newest(storage.names(names.folder(PARTITION)))):
+    if told is None and (made := names.newest(storage.names(names.folder(partition)))):
         # Of a version that wrote none: it may have come further than its last manifest says.
-        return Position(_last_entry(storage, made, bookmark), made)
+        return Position(_last_entry(storage, partition, made, bookmark), made)
     told = told or Position()
     state = source.state(exact=False)
     is_trimmed = state.added is None or state.added > state.entries
@@ -139,13 +214,13 @@ def _goes_on(
             before=here.gaps[-1].before,
         )
         if span is None:
-            archives.put_position(storage, replace_struct(here, entry=bookmark))
+            archives.put_position(storage, partition, replace_struct(here, entry=bookmark))
     return here
 
 
-def _last_entry(storage: Storage, number: int, bookmark: str) -> str:
+def _last_entry(storage: Storage, partition: int, number: int, bookmark: str) -> str:
     try:
-        path = names.path(PARTITION, names.batch_name(number))
+        path = names.path(partition, names.batch_name(number))
         last = archives.manifest(storage, path).last_entry
     except Damaged:
         return bookmark
@@ -258,13 +333,13 @@ def _read(
 
 
 class _Known:
-    """What the archive holds already, as far as it was asked for."""
+    """What a partition of the archive holds already, as far as it was asked for."""
 
-    def __init__(self, storage: Storage, made: int) -> None:
-        self._shelf = storage
+    def __init__(self, storage: Storage, partition: int, made: int) -> None:
+        self._shelf, self.partition = storage, partition
         # The newest manifest that is looked into, at least. The number of one that is gone is not given
         # again: whoever got it would remove the files that were named.
-        self.number = max(made, names.newest(storage.names(names.folder(PARTITION))))
+        self.number = max(made, names.newest(storage.names(names.folder(partition))))
         self._files: dict[str, File] = {}
 
     def fresh(self, kind: Kind, day: date, table: Any) -> Any:
@@ -286,13 +361,13 @@ class _Known:
         column = "id" if kind == "events" else "entry_id"
         key: Callable[[str], Any] = str if kind == "events" else names.order
         first, last = (key(one) for one in parquet.ends(table, column))
-        for path in self._shelf.names(names.file_folder(kind, day, PARTITION)):
+        for path in self._shelf.names(names.file_folder(kind, day, self.partition)):
             file = self._file(path)
             if file is not None and key(file.first_id) <= last and key(file.last_id) >= first:
                 yield file
 
     def _file(self, path: str) -> File | None:
-        at = names.path(PARTITION, names.batch_of(path))
+        at = names.path_of(path)
         if path not in self._files:
             try:
                 files = self._named(at, path)
@@ -322,6 +397,7 @@ def _warn(fault: Damaged) -> None:
 def _write(storage: Storage, batch: _Batch, known: _Known) -> tuple[File, ...] | None:
     """Write what is new of a batch; None where another has made a manifest meanwhile."""
     name = names.batch_name(known.number + 1)
+    path = names.path(known.partition, name)
     rows: list[tuple[Kind, date, Any]] = [
         ("events", day, parquet.sorted_by_id(table))
         for day, table in parquet.by_day(parquet.together(batch.events))
@@ -330,7 +406,7 @@ def _write(storage: Storage, batch: _Batch, known: _Known) -> tuple[File, ...] |
     refused = sorted(batch.refused, key=lambda row: names.order(row.entry_id))
     rows += [("refused", day, table) for day, table in parquet.by_day(parquet.of_refused(refused))]
     put = [
-        archives.put_table(storage, kind, day, name, known.fresh(kind, day, table))
+        archives.put_table(storage, kind, day, path, known.fresh(kind, day, table))
         for kind, day, table in rows
     ]
     files = tuple(file for file in put if file is not None)
@@ -338,32 +414,44 @@ def _write(storage: Storage, batch: _Batch, known: _Known) -> tuple[File, ...] |
         return ()
     failpoint.reached("in_archive")
     made = Manifest(
-        partition=PARTITION,
+        partition=known.partition,
         first_entry=batch.entry_ids[0],
         last_entry=batch.entry_ids[-1],
         entries=len(batch.entry_ids),
         made_at=datetime_of(_now_ms()),
         files=files,
     )
-    is_ours = storage.create(names.path(PARTITION, name), names.encoded(made))
+    is_ours = storage.create(path, names.encoded(made))
     failpoint.reached("in_archive")
     # Ours where another was first; where we were, what a killed run left, which had seen less of the batch.
     for file in files:
-        there = storage.names(names.file_folder(file.kind, file.day, PARTITION))
-        archives.sweep(storage, [path for path in there if names.batch_of(path) == name])
+        there = storage.names(names.file_folder(file.kind, file.day, known.partition))
+        archives.sweep(storage, [one for one in there if names.batch_of(one) == name])
     if not is_ours:
         return None
     known.number += 1
     return files
 
 
-def _sum(done: Archived, batch: _Batch, files: Sequence[File]) -> Archived:
+def _archived(batch: _Batch, files: Sequence[File]) -> Archived:
     events = sum(file.rows for file in files if file.kind == "events")
     return Archived(
-        entries=done.entries + len(batch.entry_ids),
-        events=done.events + events,
-        refused=done.refused + sum(file.rows for file in files if file.kind == "refused"),
-        known=done.known + batch.known + len(batch.seen) - events,
-        forgotten=done.forgotten + batch.forgotten,
-        files=done.files + len(files),
+        entries=len(batch.entry_ids),
+        events=events,
+        refused=sum(file.rows for file in files if file.kind == "refused"),
+        known=batch.known + len(batch.seen) - events,
+        forgotten=batch.forgotten,
+        files=len(files),
+    )
+
+
+def _sum(one: Archived, other: Archived) -> Archived:
+    return Archived(
+        entries=one.entries + other.entries,
+        events=one.events + other.events,
+        refused=one.refused + other.refused,
+        known=one.known + other.known,
+        forgotten=one.forgotten + other.forgotten,
+        files=one.files + other.files,
+        is_complete=one.is_complete and other.is_complete,
     )

@@ -25,7 +25,7 @@ from jobs.remedy import Remedy, Threw, form_of
 from jobs.verdict import parsed, verdict
 from pipeline import failpoint
 from pipeline.event import Window
-from pipeline.stream import Stream
+from pipeline.streams import Streams
 
 # Live events come first: above so many entries that nobody has read yet, a fix waits.
 MOST_UNREAD: Final = 5000
@@ -116,7 +116,7 @@ def rehearse(
 
 def fix(
     engine: Engine,
-    source: Stream,
+    streams: Streams,
     choice: Choice,
     remedy: Remedy,
     window: Window,
@@ -133,6 +133,7 @@ def fix(
     stop = stop or threading.Event()
     books, tried = _Books(), 0
     after: bytes | None = b""
+    streams.note()
     with engine.connect() as connection:
         with connection.begin():
             there = quarantine.count(connection, choice)
@@ -143,10 +144,10 @@ def fix(
             with connection.begin():
                 page = quarantine.page(connection, choice, after, most, takes_foreign=True)
             trials = [attempt(one, remedy, window) for one in page.held if not stop.is_set()]
-            wait_for_room(source, MOST_UNREAD, PATIENCE_S, stop)
+            wait_for_room(streams, MOST_UNREAD, PATIENCE_S, stop)
             if stop.is_set():
                 break
-            _send_some(connection, source, trials, books)
+            _send_some(connection, streams, trials, books)
             tried, after = tried + len(trials), page.last
             tell(tried, total)
     is_complete = after is None or tried == limit
@@ -154,7 +155,7 @@ def fix(
 
 
 def _send_some(
-    connection: Connection, source: Stream, trials: Sequence[Trial], books: _Books
+    connection: Connection, streams: Streams, trials: Sequence[Trial], books: _Books
 ) -> None:
     """Append and mark a chunk in one transaction; what another has in its hands is left to it.
 
@@ -168,7 +169,7 @@ def _send_some(
         ours = [trial for trial in trials if trial.held.key in free]
         sent = [one for one in ours if one.made is not None and one.reason is None]
         if sent:
-            source.append_entries([(form_of(one.made or b""), one.made or b"") for one in sent])
+            streams.append_entries([(form_of(one.made or b""), one.made or b"") for one in sent])
             failpoint.reached("in_fix")
             for mark, is_other in ((quarantine.MARK_FIXED, True), (quarantine.MARK, False)):
                 # What was sent as it was, for it is an event by now, may be refused by the database.

@@ -1,4 +1,4 @@
-"""Forget: a player's name flows in, everything of theirs flows out of the tables, the stream and the archive.
+"""Forget: a player's name flows in, all that is theirs flows out of the tables, the streams and the archive.
 
 First a tombstone is set up, from which consumers know that what comes of this player from now on is dropped:
 by a replay, a release, an import, or a sender that had it late. Then what is there is taken away, place by
@@ -33,6 +33,7 @@ from jobs.tombstones import StillWriting
 from pipeline import failpoint, lock, partitions, tables
 from pipeline.entry import Entry, Form
 from pipeline.stream import Stream, is_after
+from pipeline.streams import Streams
 from pipeline.tombstone import sha256_of
 
 # What of theirs still waits to be stored is waited for so long.
@@ -159,16 +160,18 @@ class Forgotten:
     is_complete: bool
 
 
-def look(engine: Engine, source: Stream, player: str, *, storage: Storage | None = None) -> Traces:
+def look(
+    engine: Engine, streams: Streams, player: str, *, storage: Storage | None = None
+) -> Traces:
     """What a run would remove, or give another name. Changes nothing. ``storage``: where the archive is.
 
     Raises StillWriting, and what the archive raises.
     """
     with _run_again_where_tables_went():
-        return _look(engine, source, player, storage)
+        return _look(engine, streams, player, storage)
 
 
-def _look(engine: Engine, source: Stream, player: str, storage: Storage | None) -> Traces:
+def _look(engine: Engine, streams: Streams, player: str, storage: Storage | None) -> Traces:
     name, unsure = Name(player), Seen(_MOST_UNSURE)
     entries = quarantined = 0
 
@@ -176,7 +179,8 @@ def _look(engine: Engine, source: Stream, player: str, storage: Storage | None) 
         for payload in payloads:
             unsure.is_new(hashlib.sha256(payload).digest())
 
-    for page in source.walk(from_ms=0, to_ms=_FOR_EVER_MS):
+    streams.look()
+    for page in streams.walk(from_ms=0, to_ms=_FOR_EVER_MS):
         for looked in map(name.look_at, page):
             entries += looked.kept is not Kept.ALL
             note(looked.unsure)
@@ -194,14 +198,14 @@ def _look(engine: Engine, source: Stream, player: str, storage: Storage | None) 
             rollups=sum(_count(connection, table, player) for table in _ROLLUPS),
             entries=entries,
             archived=0 if storage is None else _erasure().count(storage, [player]),
-            has_game=source.knows_player(player),
+            has_game=streams.knows_player(player),
             unsure=unsure.remembered + unsure.unchecked,
         )
 
 
 def forget(
     engine: Engine,
-    source: Stream,
+    streams: Streams,
     player: str,
     *,
     storage: Storage | None = None,
@@ -213,8 +217,9 @@ def forget(
     """Remove everything of a player, or have their events go by a name that nobody can trace back.
 
     ``engine`` connects as a role that may delete, ``storage`` is where the archive is. What was refused, and
-    what is on the stream, is removed in either case. Waits ``patience_s`` for consumers to store what of
-    theirs is on the stream. Raises StillWriting, and what the archive raises.
+    what is on any stream, is removed in either case. Waits ``patience_s`` for consumers to store what of
+    theirs is there. Raises StillWriting, what the archive raises, and what redis-py raises when a stream is
+    away: run again, it goes on.
     """
     stop = stop or threading.Event()
     name, sha256 = Name(player), sha256_of(player)
@@ -225,8 +230,9 @@ def forget(
     failpoint.reached("in_forget")
     with _run_again_where_tables_went():
         _wait_for_those_before(engine)
-    waiting, entries = _clear_stream(source, name, tell, stop, patience_s)
-    has_game = source.forget_player(player)
+    streams.look()
+    waiting, entries = _clear_streams(streams, name, tell, stop, patience_s)
+    has_game = streams.forget_player(player)
     failpoint.reached("in_forget")
     archived = 0
     if storage is not None:
@@ -305,17 +311,33 @@ def _be_alone_for_a_moment(engine: Engine) -> None:
         connection.execute(text(BARRIER.format(", ".join(names))))
 
 
-# --- the stream
+# --- the streams
 
 
-def _clear_stream(
-    source: Stream, name: Name, tell: Progress, stop: threading.Event, patience_s: float
+def _clear_streams(
+    streams: Streams, name: Name, tell: Progress, stop: threading.Event, patience_s: float
 ) -> tuple[int, int]:
     """Take their entries away; returns how many still wait to be stored, and how many are gone.
 
-    Of an array that holds events of others these are sent again, without theirs.
+    They may be on any: under another number of partitions they were sent to another.
     """
-    _wait_for_consumers(source, stop, patience_s)
+    _wait_for_consumers(streams, stop, patience_s)
+    waiting = deleted = 0
+    for source in streams.all:
+        before = deleted
+
+        def tell_all(count: int, total: int | None, before: int = before) -> None:
+            tell(before + count, total)
+
+        still_waiting, gone = _clear_stream(source, name, tell_all, stop)
+        waiting, deleted = waiting + still_waiting, deleted + gone
+    return waiting, deleted
+
+
+def _clear_stream(
+    source: Stream, name: Name, tell: Progress, stop: threading.Event
+) -> tuple[int, int]:
+    """Of an array that holds events of others these are sent again, without theirs, to the same stream."""
     waiting = deleted = 0
     for entry, kept in _theirs(source, name):
         if stop.is_set():
@@ -340,11 +362,12 @@ def _theirs(source: Stream, name: Name) -> Iterator[tuple[Entry, Kept | bytes]]:
                 yield entry, kept
 
 
-def _wait_for_consumers(source: Stream, stop: threading.Event, patience_s: float) -> None:
-    """Wait until what is on the stream now is stored, or the patience ends."""
-    last, deadline = source.last(), time.monotonic() + patience_s
-    while is_after(last, source.done_to()) and time.monotonic() < deadline:
-        if stop.wait(_LOOK_EVERY_S):
+def _wait_for_consumers(streams: Streams, stop: threading.Event, patience_s: float) -> None:
+    """Wait until what is on the streams now is stored, or the patience ends."""
+    ends, deadline = [(one, one.last()) for one in streams.all], time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        ends = [(one, last) for one, last in ends if is_after(last, one.done_to())]
+        if not ends or stop.wait(_LOOK_EVERY_S):
             return
 
 

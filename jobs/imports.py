@@ -30,7 +30,7 @@ from jobs.refusals import Refusals
 from pipeline import failpoint
 from pipeline.entry import packed_up
 from pipeline.event import Reason, Refused, Window, decode_all
-from pipeline.stream import Stream
+from pipeline.streams import Streams
 from pipeline.tombstone import player_in
 
 CHUNK: Final = 1000
@@ -133,7 +133,7 @@ class _Judged:
 
 def import_file(
     engine: Engine,
-    source: Stream,
+    streams: Streams,
     path: Path,
     plan: Plan,
     retention_days: int,
@@ -171,14 +171,15 @@ def import_file(
         with connection.begin():
             is_forgotten = tombstones.read(connection)
         rows = records.rows(path)
+        streams.note()
         with Refusals(refused_to, _skip(rows, done)) as refusals:
             for chunk in _chunks(rows):
                 judged = _judge(chunk, plan, _window(retention_days), is_forgotten)
-                wait_for_room(source, most_unread, patience_s, stop)
+                wait_for_room(streams, most_unread, patience_s, stop)
                 if stop.is_set():
                     break
                 if judged.payloads:
-                    source.append_entries(packed_up(judged.payloads, _EVENTS_AN_ENTRY))
+                    streams.append_entries(packed_up(judged.payloads, _EVENTS_AN_ENTRY))
                 refusals.add(judged.refused)
                 failpoint.reached("in_import")
                 books.note(judged)

@@ -1,7 +1,11 @@
 """The manifest: what was written of a batch flows in, the JSON text that makes it so flows out. Pure.
 
-A file belongs to the archive once a manifest names it. Manifests are numbered from 1, and a number is given
-once: whoever makes one has seen all before it. The names of both are made here.
+A file belongs to the archive once a manifest names it. Manifests are numbered from 1, each partition's by
+themselves, and a number is given once: whoever makes one has seen all of its partition before it. The names
+of both are made here.
+
+A partition is what came by one stream. That of the undivided stream is 0, that of ``game-events:{k}`` is
+k + 1: a label that never means two streams, whatever the number of streams was when it was written.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ FOLDER: Final = "manifests"
 _FILE: Final = re.compile(
     r"(events|refused)/day=\d{4}-\d\d-\d\d/partition=\d+/\d+-[0-9a-f]{8}\.parquet"
 )
+
+_PARTITION: Final = re.compile(r"/partition=(\d+)")
 
 
 class Damaged(Exception):
@@ -109,6 +115,12 @@ def order(entry_id: str) -> tuple[int, int]:
 # --- names
 
 
+def partition_of(key: str) -> int:
+    """The partition of what came by the stream of that name."""
+    _, brace, number = key.rpartition("{")
+    return int(number.rstrip("}")) + 1 if brace else 0
+
+
 def folder(partition: int) -> str:
     """Where the manifests of a partition are."""
     return f"{FOLDER}/partition={partition}"
@@ -117,6 +129,16 @@ def folder(partition: int) -> str:
 def path(partition: int, batch: str) -> str:
     """The manifest of a batch."""
     return f"{folder(partition)}/{batch}.json"
+
+
+def path_of(path: str) -> str:
+    """The manifest that a file belongs to, whether it is there or not; of a manifest, itself."""
+    return f"{folder(partition_in(path))}/{batch_of(path)}.json"
+
+
+def in_folder(paths: Iterable[str]) -> list[str]:
+    """Of these, the manifests; whatever else somebody put beside their folders is none."""
+    return [path for path in paths if path.startswith(f"{FOLDER}/partition=")]
 
 
 def batch_name(number: int) -> str:
@@ -159,6 +181,12 @@ def kind_of(path: str) -> Kind:
 def day_of(path: str) -> date:
     """The UTC day whose folder a file is in."""
     return date.fromisoformat(path.split("/")[1].removeprefix("day="))
+
+
+def partition_in(path: str) -> int:
+    """The partition that a file, a manifest or a position belongs to."""
+    found = _PARTITION.search(path)
+    return int(found[1]) if found else 0
 
 
 def batch_of(path: str) -> str:

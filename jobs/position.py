@@ -14,6 +14,8 @@ import msgspec
 
 from jobs.manifest import Damaged, order
 
+# Where all positions are.
+FOLDER: Final = "position"
 # The entry before the first.
 NOWHERE: Final = "0-0"
 
@@ -53,8 +55,8 @@ _decode: Final = msgspec.json.Decoder(Position).decode
 
 
 def path(partition: int) -> str:
-    """Where the position on a partition is kept."""
-    return f"position/partition={partition}.json"
+    """Where the position on a partition's stream is kept."""
+    return f"{FOLDER}/partition={partition}.json"
 
 
 def encoded(position: Position) -> bytes:

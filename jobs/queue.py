@@ -19,6 +19,7 @@ from rq.serializers import JSONSerializer
 from jobs import tasks
 from pipeline import log
 from pipeline.patience import first_line
+from pipeline.settings import SettingsError
 
 NAME: Final = "infamous"
 # Reports wait by themselves: whoever makes them has notebooks installed, and may only read.
@@ -35,6 +36,12 @@ _STATES: Final = frozenset({"memory_share", "ahead_days"})
 ALLOWED: Final[dict[str, Callable[..., Any]]] = {
     f"{task.__module__}.{task.__name__}": task for task in tasks.ALL
 }
+
+
+NEEDS_PLAIN: Final = (
+    "RQ, which runs the jobs, needs a plain Redis of its own, and the one it is given is a Redis Cluster:"
+    " name another in RQ_REDIS_URL."
+)
 
 
 class NotAllowed(Exception):
@@ -112,6 +119,19 @@ class AllowedJob(Job):
 
     def send_webhooks(self, status: str | JobStatus, *, exc_string: str | None = None) -> None:
         """None: a job does not choose whom a worker calls."""
+
+
+def require_plain(connection: redis.Redis) -> None:
+    """Raise SettingsError where it is a node of a Redis Cluster, and what redis-py raises where it is away.
+
+    A job and the queues that it is on are several keys, which RQ changes together.
+    """
+    try:
+        is_cluster = connection.info("cluster").get("cluster_enabled")
+    except redis.exceptions.NoPermissionError:
+        return  # whoever runs a cluster lets its users know
+    if is_cluster:
+        raise SettingsError(NEEDS_PLAIN)
 
 
 def queue(connection: redis.Redis, name: str = NAME) -> Queue:

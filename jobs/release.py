@@ -23,7 +23,7 @@ from jobs.quarantine import CHUNK, Choice
 from jobs.verdict import verdict
 from pipeline import failpoint
 from pipeline.event import Reason, Window
-from pipeline.stream import Stream
+from pipeline.streams import Streams
 
 # Live events come first: above so many entries that nobody has read yet, a release waits.
 MOST_UNREAD: Final = 5000
@@ -56,7 +56,7 @@ class Foreseen:
 
 def release(
     engine: Engine,
-    source: Stream,
+    streams: Streams,
     *,
     reason: Reason | None = None,
     keys: Sequence[bytes] = (),
@@ -79,16 +79,17 @@ def release(
     stop = stop or threading.Event()
     sent = looked_at = 0
     after: bytes | None = b""
+    streams.note()
     with engine.connect() as connection:
         with connection.begin():
             there = quarantine.count(connection, choice)
         total = there.whole if limit is None else min(there.whole, limit)
         while after is not None and not stop.is_set() and (limit is None or sent < limit):
-            wait_for_room(source, MOST_UNREAD, PATIENCE_S, stop)
+            wait_for_room(streams, MOST_UNREAD, PATIENCE_S, stop)
             if stop.is_set():
                 break
             most = CHUNK if limit is None else min(CHUNK, limit - sent)
-            page = _send_some(connection, source, choice, after, most)
+            page = _send_some(connection, streams, choice, after, most)
             sent, looked_at, after = sent + len(page.held), looked_at + page.looked_at, page.last
             tell(sent if limit is not None else looked_at, total)
     is_complete = after is None or sent == limit
@@ -96,7 +97,7 @@ def release(
 
 
 def _send_some(
-    connection: Connection, source: Stream, choice: Choice, after: bytes, most: int
+    connection: Connection, streams: Streams, choice: Choice, after: bytes, most: int
 ) -> quarantine.Page:
     """Append and mark a chunk in one transaction.
 
@@ -107,7 +108,7 @@ def _send_some(
         connection.execute(quarantine.LIMIT_IDLE)
         page = quarantine.page(connection, choice, after, most, is_taken=True)
         if page.held:
-            source.append_entries([(one.form, one.raw) for one in page.held])
+            streams.append_entries([(one.form, one.raw) for one in page.held])
             failpoint.reached("in_release")
             connection.execute(quarantine.MARK, {"keys": [one.key for one in page.held]})
     return page

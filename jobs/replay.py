@@ -1,4 +1,4 @@
-"""Replay: what was sent in a span of the past flows in, the same events flow onto the stream once more.
+"""Replay: what was sent in a span of the past flows in, the same events flow onto the streams once more.
 
 They come through the same door as live events, so what is stored already is dropped by the primary key,
 and what is missing is stored. Broken off anywhere, a replay may simply be run again. What the stream holds
@@ -23,7 +23,7 @@ from jobs.sift import EVERYTHING, Chosen, Sifted, packed, sifted
 from pipeline import failpoint
 from pipeline.event import Event, Window
 from pipeline.patience import first_line
-from pipeline.stream import Stream
+from pipeline.streams import Streams
 
 # Live events come first: above so many entries that nobody has read yet, a replay waits ...
 MOST_UNREAD: Final = 5000
@@ -63,7 +63,7 @@ class Replayed:
 
 
 def replay(
-    source: Stream,
+    streams: Streams,
     from_ms: int,
     to_ms: int,
     *,
@@ -78,23 +78,27 @@ def replay(
 ) -> Replayed:
     """Append again what was added in a span of Unix milliseconds, both ends included, each event once.
 
-    Ends at the last entry that is there when it begins. What was sent is remembered, up to ``most_known``
-    events, and not sent again when another entry of the span holds it. Before each chunk it waits until at
-    most ``most_unread`` entries are unread; raises NobodyReads when that takes longer than ``patience_s``.
+    Ends at the last entry that is there when it begins. All streams are walked, those of other numbers of
+    partitions too; each event goes to its player's stream of today. What was sent is remembered, up to
+    ``most_known`` events, and not sent again when another entry of the span, on whichever stream, holds it.
+    Before each chunk it waits until at most ``most_unread`` entries are unread; raises NobodyReads when that
+    takes longer than ``patience_s``.
     Events older than ``retention_days`` are left out; None: none is too old. ``tell`` is told entries.
     Raises BrokenOff when Redis fails on the way.
     """
     seen = Seen(most_known)
-    pages = (
-        sifted(entries, chosen, _window(retention_days), seen.is_new)
-        for entries in source.walk(from_ms=from_ms, to_ms=to_ms, count=chunk)
-    )
-    done = _replay(source, pages, stop, most_unread, patience_s, tell, None)
+
+    def pages() -> Iterator[Sifted]:
+        streams.look()
+        for entries in streams.walk(from_ms=from_ms, to_ms=to_ms, count=chunk):
+            yield sifted(entries, chosen, _window(retention_days), seen.is_new)
+
+    done = _replay(streams, pages(), stop, most_unread, patience_s, tell, None)
     return replace(done, unchecked=seen.unchecked)
 
 
 def replay_events(
-    source: Stream,
+    streams: Streams,
     pages: Iterable[Sequence[Event]],
     *,
     retention_days: int | None = None,
@@ -111,7 +115,7 @@ def replay_events(
         for page in pages
         for start in range(0, len(page), chunk)
     )
-    return _replay(source, sifted_pages, stop, most_unread, patience_s, tell, total)
+    return _replay(streams, sifted_pages, stop, most_unread, patience_s, tell, total)
 
 
 def _window(retention_days: int | None) -> Window:
@@ -123,7 +127,7 @@ def _window(retention_days: int | None) -> Window:
 
 
 def _replay(
-    source: Stream,
+    streams: Streams,
     pages: Iterator[Sifted],
     stop: threading.Event | None,
     most_unread: int,
@@ -134,13 +138,14 @@ def _replay(
     stop = stop or threading.Event()
     done = Replayed(0, 0, is_complete=True)
     try:
+        streams.note()
         for page in pages:
             if page.entries:
-                wait_for_room(source, _room(page, most_unread), patience_s, stop)
+                wait_for_room(streams, _room(page, most_unread), patience_s, stop)
             if stop.is_set():
                 return replace(done, is_complete=False)
             if page.entries:
-                source.append_entries(page.entries)
+                streams.append_entries(page.entries)
             done = _sum(done, page)
             tell(done.events if total is not None else done.entries, total)
             failpoint.reached("in_replay")

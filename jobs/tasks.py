@@ -26,11 +26,12 @@ from jobs import trim as trims
 from jobs.progress import in_meta
 from jobs.storage import Storage
 from jobs.tombstones import StillWriting
-from pipeline import partitions, settings, stream
+from pipeline import partitions, settings
 from pipeline.patience import Stopped
-from pipeline.settings import SettingsError
+from pipeline.settings import Settings, SettingsError
 from pipeline.stop import on_signals
-from pipeline.stream import Stream
+from pipeline.stream import ARCHIVE_GROUP, GROUP
+from pipeline.streams import Streams
 
 MOST_HOURS: Final = 24 * 400
 SHORTEST_KEEP_S: Final = 3600.0
@@ -125,17 +126,13 @@ def prune_health() -> dict[str, int]:
         }
 
 
-def trim_stream(keep_s: float) -> dict[str, float]:
+def trim_stream(keep_s: float) -> dict[str, Any]:
     """Entries that everybody has stored and that are older than this; and more where memory runs short."""
     _require(
         keep_s >= SHORTEST_KEEP_S, f"keep_s must be {SHORTEST_KEEP_S:g} or more, not {keep_s}."
     )
-    url = settings.load().redis_url
-    if url is None:
-        raise SettingsError("REDIS_URL must name a server: set it.")
-    source = Stream(stream.connect(url))
-    with closing(source.client):
-        return asdict(trims.trim_to_fit(source, keep_s, MOST_MEMORY))
+    with closing(_streams(settings.load())) as streams:
+        return asdict(trims.trim_to_fit(streams, keep_s, MOST_MEMORY))
 
 
 def drop_old_partitions() -> dict[str, Any]:
@@ -162,13 +159,13 @@ def archive_stream(wait_s: float = 0.0) -> dict[str, Any]:
     # Here: it takes 60 MB, which a worker that keeps no archive does without.
     from jobs import archiver  # noqa: PLC0415
 
-    if config.redis_url is None:
-        raise SettingsError("REDIS_URL must name a server: set it.")
-    source = Stream(stream.connect(config.redis_url), group=stream.ARCHIVE_GROUP)
     try:
-        with closing(source.client), tombstones.known(_engine(), patience_s=0) as is_forgotten:
-            done = archiver.archive(
-                source,
+        with (
+            closing(_streams(config, ARCHIVE_GROUP)) as streams,
+            tombstones.known(_engine(), patience_s=0) as is_forgotten,
+        ):
+            done = archiver.archive_all(
+                streams,
                 Storage(config.archive),
                 retention_days=config.retention_days,
                 is_forgotten=is_forgotten,
@@ -178,7 +175,7 @@ def archive_stream(wait_s: float = 0.0) -> dict[str, Any]:
             )
     except StillWriting:
         return {"is_postponed": True}
-    return asdict(done) if done.entries else {}
+    return asdict(done) if done.entries or done.away else {}
 
 
 def end_long_questions(at_most_s: float) -> dict[str, int]:
@@ -250,6 +247,14 @@ ALL: Final[tuple[Callable[..., Any], ...]] = (
     prune_health,
     make_report,
 )
+
+
+def _streams(config: Settings, group: str = GROUP) -> Streams:
+    if config.redis_url is None:
+        raise SettingsError("REDIS_URL must name a server: set it.")
+    return Streams(
+        config.redis_url, config.stream_partitions, group=group, replicas=config.redis_replicas
+    )
 
 
 def _engine(url: str | None = None, names: str = "DATABASE_URL") -> Engine:

@@ -1,12 +1,18 @@
-"""Trim: an age and a share of memory flow in, a stream without what all have stored long ago flows out."""
+"""Trim: an age and a share of memory flow in, streams without what all have stored long ago flow out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
+import redis
+
 from pipeline import log
-from pipeline.stream import Stream
+from pipeline.patience import first_line
+from pipeline.stream import Stream, is_temporary
+from pipeline.streams import Streams
 
 # Less than this is not worth keeping for a replay.
 _SHORTEST_S: Final = 1.0
@@ -17,47 +23,87 @@ class Trimmed:
     """What a trim did."""
 
     entries: int
+    # Streams that are away, and why: the next trim has them.
+    away: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a trim for want of memory did, and the share of the memory that is used after it, 0 to 1."""
+    """What a trim for want of memory did, and the share of the memory that is used after it, 0 to 1: on the
+    node whose memory runs shortest.
+    """
 
     entries: int
     memory_share: float
+    away: Mapping[str, str] = field(default_factory=dict)
 
 
-def trim(source: Stream, keep_s: float) -> Trimmed:
-    """Drop entries older than ``keep_s`` that every group has read and acknowledged.
+def trim(streams: Streams, keep_s: float) -> Trimmed:
+    """Drop entries older than ``keep_s`` that every group has read and acknowledged, of each stream.
 
-    Broken off anywhere, it has dropped only what it may drop; the next trim drops the rest.
+    Broken off anywhere, it has dropped only what it may drop; the next trim drops the rest. One that is away
+    does not keep it from the others; where all are, raises what redis-py raises.
     """
-    return Trimmed(source.trim(keep_s=keep_s))
+    answers = streams.look_and_ask(lambda one: one.trim(keep_s=keep_s))
+    entries = sum(answers.some().values())
+    for key, reason in answers.reasons.items():
+        _tell_away(key, reason)
+    return Trimmed(entries, answers.reasons)
 
 
-def trim_to_fit(source: Stream, keep_s: float, most_share: float) -> Fitted:
-    """The same, and less than ``keep_s`` where Redis uses more than this share of the memory it may use.
+def trim_to_fit(streams: Streams, keep_s: float, most_share: float) -> Fitted:
+    """The same, and less than ``keep_s`` where a node uses more than this share of the memory it may use:
+    of its streams, and of no other's.
 
     A Redis that is full refuses events. What is dropped before is what everybody has stored; where that is
     not enough, a warning says who has not.
     """
-    entries = source.trim(keep_s=keep_s)
-    while (share := source.memory_share()) > most_share and keep_s > _SHORTEST_S:
+    done = trim(streams, keep_s)
+    entries, away, share = done.entries, dict(done.away), 0.0
+    for node, sources in _by_node(streams, away).items():
+        try:
+            fitted = _fit(node, sources, keep_s, most_share)
+        except redis.RedisError as error:
+            if not is_temporary(error):
+                raise
+            reason = first_line(error)
+            away |= {source.key: reason for source in sources}
+            _tell_away(sources[0].key, reason)
+            continue
+        entries, share = entries + fitted.entries, max(share, fitted.memory_share)
+    return Fitted(entries, round(share, 3), away)
+
+
+def _by_node(streams: Streams, away: Mapping[str, str]) -> dict[str | None, list[Stream]]:
+    """The streams that are there, by the node whose memory they share."""
+    found: dict[str | None, list[Stream]] = defaultdict(list)
+    for source in streams.all:
+        if source.key not in away:
+            # There is one server, or several nodes, of which each has a name.
+            node = streams.node_of(source) if streams.is_cluster() else None
+            found[node].append(source)
+    return found
+
+
+def _fit(node: str | None, sources: Sequence[Stream], keep_s: float, most_share: float) -> Fitted:
+    entries = 0
+    while (share := sources[0].memory_share()) > most_share and keep_s > _SHORTEST_S:
         keep_s /= 2
-        entries += source.trim(keep_s=keep_s)
+        entries += sum(source.trim(keep_s=keep_s) for source in sources)
     if share > most_share:
-        _warn(source, share)
-    return Fitted(entries, round(share, 3))
+        _warn(node, sources, share)
+    return Fitted(entries, share)
 
 
-def _warn(source: Stream, share: float) -> None:
-    """Say in time who keeps entries on a stream that nothing more can be trimmed from."""
+def _warn(node: str | None, sources: Sequence[Stream], share: float) -> None:
+    """Say in time who keeps entries on streams that nothing more can be trimmed from."""
     sentence = "Redis' memory runs short, and at 100 % it refuses events; "
     facts: dict[str, object] = {"memory": f"{share:.0%}"}
-    holder = source.holder()
-    if holder is None:
+    held = [(found, source) for source in sources if (found := source.holder()) is not None]
+    if not held:
         sentence += "no group holds entries back: something else in it takes the memory"
     else:
+        holder, source = min(held, key=lambda one: one[0].since_ms)
         sentence += "nothing more can be trimmed before this group has read and acknowledged it"
         # Its owner calls it as he likes.
         facts |= {
@@ -65,4 +111,16 @@ def _warn(source: Stream, share: float) -> None:
             "entries": holder.entries,
             "behind_s": round(holder.since_s),
         }
+        if len(sources) > 1:
+            facts["stream"] = source.key
+    if node is not None:
+        facts["node"] = node
     log.get("trim").warning(sentence, **facts)
+
+
+def _tell_away(key: str, reason: str) -> None:
+    log.get("trim").warning(
+        "A stream is away; the others are trimmed, and it is the next time",
+        stream=key,
+        error=reason,
+    )

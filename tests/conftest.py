@@ -24,6 +24,7 @@ from pipeline import stream
 from pipeline.entry import Form, split
 from pipeline.event import Refused
 from pipeline.stream import Stream
+from pipeline.streams import Streams
 
 _REDIS_DATABASES = 16
 _TEMPLATE = "template_infamous"
@@ -60,6 +61,8 @@ class World:
     redis_url: str
     engine: Engine
     source: Stream
+    # All streams, of which the source is the only one that is written into.
+    streams: Streams
     # For looks that are repeated until they show something: a connection of its own that stays.
     looks: Engine
 
@@ -150,18 +153,19 @@ def world_of(servers: Servers, source_database: str) -> Iterator[World]:
     name = f"test_{uuid.uuid4().hex}"
     _administer(servers, f"create database {name} template {source_database} {_strategy(servers)}")
     redis_url = servers.redis_url.replace("db=0", f"db={next(_redis_numbers)}")
-    source = Stream(stream.connect(redis_url))
+    source, streams = Stream(stream.connect(redis_url)), Streams(redis_url)
     source.client.flushdb()
     url = _url(servers, name)
     engine = create_engine(url, poolclass=pool.NullPool)
     looks = create_engine(url, pool_size=1, pool_pre_ping=True)
     try:
-        yield World(url, redis_url, engine, source, looks)
+        yield World(url, redis_url, engine, source, streams, looks)
     finally:
         looks.dispose()
         engine.dispose()
         source.client.flushdb()
         source.client.close()
+        streams.close()
         _administer(servers, f"drop database {name} with (force)")
 
 
@@ -186,6 +190,8 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "DATABASE_URL",
         "REDIS_URL",
         "RQ_REDIS_URL",
+        "STREAM_PARTITIONS",
+        "REDIS_REPLICAS",
         "LOG_LEVEL",
         "LOG_FORMAT",
         "RETENTION_DAYS",

@@ -115,7 +115,7 @@ def replay(
                 done = _from_archive(house, from_ms, to_ms, chosen, stop, tell)
             else:
                 done = replays.replay(
-                    house.source,
+                    house.streams,
                     from_ms,
                     to_ms,
                     chosen=chosen,
@@ -139,7 +139,7 @@ def _from_quarantine(from_ms: int, to_ms: int, chosen: Chosen, *, as_json: bool)
     ):
         done = releases.release(
             house.engine,
-            house.source,
+            house.streams,
             seen_from=clipped(from_ms),
             seen_to=clipped(to_ms),
             player=chosen.player,
@@ -167,7 +167,7 @@ def _from_archive(
     found = archives.manifests(storage)
     rows = sum(file.rows for file in archives.wanted(found, from_ms, to_ms))
     return replays.replay_events(
-        house.source,
+        house.streams,
         archives.read(
             storage, from_ms, to_ms, player=chosen.player, action=chosen.action, found=found
         ),
@@ -185,10 +185,18 @@ def _reach(house: House, origin: Source, *, is_empty: bool) -> Reach:
         from jobs import archive as archives  # noqa: PLC0415  # it takes 60 MB
 
         kept = archives.span(archives.manifests(storage_of(house.config)))
-    state, ids = house.source.state(exact=False), house.source.span()
+    ends = house.streams.ask(lambda one: (one.state(exact=False), one.span())).whole().values()
+    spans = [
+        (order(ids[0])[0], order(ids[1])[0], state.added is None or state.added > state.entries)
+        for state, ids in ends
+        if ids is not None
+    ]
+    # Where some were trimmed, all that was added is there from the last of their beginnings on.
+    cut = [first_ms for first_ms, _, is_trimmed in spans if is_trimmed]
+    first_ms = max(cut) if cut else min((first for first, *_ in spans), default=0)
     return Reach(
         is_of_archive=origin is Source.ARCHIVE,
-        stream=None if ids is None else (order(ids[0])[0], order(ids[1])[0]),
-        is_trimmed=state.added is None or state.added > state.entries,
+        stream=(first_ms, max(last for _, last, _ in spans)) if spans else None,
+        is_trimmed=bool(cut),
         archive=kept,
     )

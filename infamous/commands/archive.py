@@ -14,12 +14,12 @@ from infamous.archive_report import Kept, kept_json, kept_table
 from infamous.house import AsJson, House, joined, print_json
 from jobs import tombstones
 from jobs.manifest import order
-from jobs.position import Position
 from jobs.storage import Storage, StorageError
 from pipeline import log, settings
 from pipeline.settings import Settings, SettingsError
 from pipeline.stop import on_signals
 from pipeline.stream import ARCHIVE_GROUP, Stream
+from pipeline.streams import Streams, together
 
 app = house.commands()
 
@@ -35,8 +35,9 @@ def storage_of(config: Settings) -> Storage:
     return Storage(config.archive)
 
 
-def _bookmarked(house: House) -> Stream:
-    return Stream(house.source.client, key=house.source.key, group=ARCHIVE_GROUP)
+def _bookmarked(house: House) -> Streams:
+    """The streams as the archive reads them."""
+    return house.streams.of_group(ARCHIVE_GROUP)
 
 
 def catch_up(house: House, stop: threading.Event) -> None:
@@ -52,7 +53,7 @@ def catch_up(house: House, stop: threading.Event) -> None:
         progress.shown("Archiving entries") as tell,
     ):
         try:
-            archiver.archive(
+            archiver.archive_all(
                 _bookmarked(house),
                 storage,
                 retention_days=house.config.retention_days,
@@ -77,7 +78,7 @@ def run(*, as_json: AsJson = False) -> None:
         tombstones.known(house.engine, stop=stop) as is_forgotten,
         progress.shown("Archiving entries") as tell,
     ):
-        done = archiver.archive(
+        done = archiver.archive_all(
             _bookmarked(house),
             storage_of(house.config),
             retention_days=house.config.retention_days,
@@ -89,9 +90,10 @@ def run(*, as_json: AsJson = False) -> None:
         print_json(asdict(done))
         return
     known = f", {done.known:,} were there already" if done.known else ""
+    away = f"; these streams are away, and were left: {', '.join(done.away)}" if done.away else ""
     print(
         f"Archived {done.events:,} events and {done.refused:,} that are none, of {done.entries:,} entries,"
-        f" in {done.files:,} files{known}"
+        f" in {done.files:,} files{known}{away}"
         f"{'.' if done.is_complete else '; it was stopped before the end.'}"
     )
 
@@ -104,14 +106,16 @@ def list_(*, as_json: AsJson = False) -> None:
     with joined(must_exist=True) as house:
         storage = storage_of(house.config)
         found = archives.manifests(storage)
+        answers = _bookmarked(house).look_and_ask(Stream.state)
         kept = Kept(
             storage.shown,
             archives.days(found),
             archives.span(found),
             max((batch.last_entry for batch in found), key=order, default=None),
-            _bookmarked(house).state(),
+            together(answers.some().values()),
             archives.missing(storage),
-            (archives.position(storage) or Position()).gaps,
+            archives.gaps(storage),
+            answers.reasons,
         )
     if as_json:
         print_json(kept_json(kept))
@@ -182,8 +186,11 @@ def leave(
     """Archive no more: the stream is trimmed without waiting for it. What was archived stays."""
     with joined(must_exist=True) as house:
         archive = _bookmarked(house)
+        archive.look()
         state = archive.state()
-        did = state.group_exists if dry_run else archive.drop_group()
+        did = state.group_exists
+        if not dry_run:
+            did = any(list(archive.ask(Stream.drop_group).whole().values()))
     if as_json:
         print_json({"left": did, "unarchived": state.undelivered if did else 0, "dry_run": dry_run})
     elif not did:

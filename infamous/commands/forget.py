@@ -10,7 +10,7 @@ import typer
 from infamous import house, progress, report
 from infamous.house import AsJson, House, end, joined, print_json
 from jobs import forget as forgets
-from jobs.manifest import FOLDER
+from jobs.manifest import FOLDER, partition_of
 from jobs.storage import Storage
 from pipeline.event import MAX_PLAYER_CHARS
 from pipeline.stop import on_signals
@@ -39,20 +39,20 @@ def forget(
     with joined(must_exist=True) as found, found.owner() as engine:
         storage = _archive(found)
         if dry_run:
-            there = forgets.look(engine, found.source, player, storage=storage)
+            there = forgets.look(engine, found.streams, player, storage=storage)
             print_json(asdict(there)) if as_json else print(report.traces(there))
             return
         with on_signals() as stop, progress.shown("entries removed") as tell:
             done = forgets.forget(
                 engine,
-                found.source,
+                found.streams,
                 player,
                 storage=storage,
                 keep_as_pseudonym=pseudonymise,
                 tell=tell,
                 stop=stop,
             )
-        left = forgets.look(engine, found.source, player, storage=storage)
+        left = forgets.look(engine, found.streams, player, storage=storage)
         backup_days = found.config.backup_days
         has_other_place = storage is not None and _is_split(found, storage)
     if as_json:
@@ -66,7 +66,9 @@ def forget(
 def _archive(found: House) -> Storage | None:
     """Where the archive is. Ends where something was archived, and is not there: it would keep the player."""
     storage = None if found.config.archive is None else Storage(found.config.archive)
-    if _bookmarked(found).done_to() != FIRST and (storage is None or not storage.names(FOLDER)):
+    if any(to != FIRST for to in _done_to(found).values()) and (
+        storage is None or not storage.names(FOLDER)
+    ):
         end(
             "This stream was archived, and there is no archive where ARCHIVE_URL says: name its place, or"
             " give it up with `infamous archive leave`; nothing was changed."
@@ -78,11 +80,14 @@ def _is_split(found: House, storage: Storage) -> bool:
     """Whether another place was given something that this one was not."""
     from jobs import archive as archives  # noqa: PLC0415  # it takes 60 MB
 
-    here = archives.position(storage)
-    if here is None:
-        return False
-    return bool(here.gaps) or is_after(_bookmarked(found).done_to(), here.entry.encode())
+    for key, done_to in _done_to(found).items():
+        here = archives.position(storage, partition_of(key))
+        if here is not None and (here.gaps or is_after(done_to, here.entry.encode())):
+            return True
+    return False
 
 
-def _bookmarked(found: House) -> Stream:
-    return Stream(found.source.client, key=found.source.key, group=ARCHIVE_GROUP)
+def _done_to(found: House) -> dict[str, bytes]:
+    """How far the archive has come on each stream. Raises what redis-py raises when one is away."""
+    found.streams.look()
+    return found.streams.of_group(ARCHIVE_GROUP).ask(Stream.done_to).whole()

@@ -86,7 +86,7 @@ def import_(
             )
         else:
             done = imports.import_file(
-                house.engine, house.source, file, plan, days,
+                house.engine, house.streams, file, plan, days,
                 is_again=is_again, refused_to=refused, stop=stop, tell=tell,
             )  # fmt: skip
     if as_json:

@@ -19,13 +19,16 @@ app = house.commands()
 
 @app.command()
 def status(*, as_json: AsJson = False) -> None:
-    """Show what is on the stream, what waits, and what is stored."""
+    """Show what is on the streams, what waits, and what is stored."""
     with joined(must_exist=True) as house:
-        now = statuses.status(house.source, house.engine)
+        now = statuses.status(house.streams, house.engine)
     if as_json:
         print_json(statuses.as_json(now))
     else:
         ups.console().print(report.status(now))
+    if now.away:
+        away = ", ".join(part.key for part in now.away)
+        end(f"Not all of the streams can be reached; away: {away}.")
 
 
 @app.command()
@@ -52,7 +55,7 @@ def trace(
     except ValueError:
         end(f"{event_id} is not an event id: give a UUID, as in the column id.", code=2)
     with joined(must_exist=True) as house:
-        found = traces.trace(house.source, house.engine, parsed)
+        found = traces.trace(house.streams, house.engine, parsed)
     if as_json:
         print_json(report.trace_json(found))
     else:

@@ -137,7 +137,7 @@ def fix(
             else:
                 with progress.shown("Fixing") as tell:
                     done = fixes.fix(
-                        house.engine, house.source, choice, remedy, window,
+                        house.engine, house.streams, choice, remedy, window,
                         limit=limit, stop=stop, tell=tell,
                     )  # fmt: skip
     if dry_run and as_json:
@@ -169,7 +169,7 @@ def release(
                 )
             else:
                 done = releases.release(
-                    house.engine, house.source,
+                    house.engine, house.streams,
                     reason=reason, keys=choice.keys, limit=limit, stop=stop, tell=tell,
                 )  # fmt: skip
     if as_json:

@@ -89,7 +89,7 @@ def _build(
         catch_up(house, stop)
         pages = shadow.archived_pages(storage_of(house.config), first_day, last_day)
     else:
-        pages = shadow.pages(house.source, first_day)
+        pages = shadow.pages(house.streams, first_day)
     with progress.shown("entries") as tell:
         return shadow.build(
             engine,

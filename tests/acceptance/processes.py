@@ -21,8 +21,7 @@ from sqlalchemy import Engine, create_engine, pool, text
 from infamous import audit, status
 from infamous.embedded import locks
 from infamous.embedded.servers import joined
-from pipeline import stream
-from pipeline.stream import Stream
+from pipeline.streams import Streams
 from tests import commands
 
 # The tests name every server themselves; PYTHON* could change what a child prints.
@@ -268,9 +267,9 @@ class Facts:
         return self.undelivered == 0 and self.pending == 0
 
 
-def facts_of(source: Stream, engine: Engine) -> Facts:
+def facts_of(streams: Streams, engine: Engine) -> Facts:
     """The status and the audit, in this process."""
-    now = status.status(source, engine)
+    now = status.status(streams, engine)
     assert now.tables is not None, "the database was never migrated"
     checked = audit.audit(engine)
     with engine.connect() as connection:
@@ -293,22 +292,22 @@ def facts_of(source: Stream, engine: Engine) -> Facts:
 
 
 @contextmanager
-def looking_into(home: Path) -> Iterator[tuple[Stream, Engine]]:
+def looking_into(home: Path) -> Iterator[tuple[Streams, Engine]]:
     """Join the servers of a data folder from this process, for as long as the block lasts."""
     with joined(home, None, None) as servers:
         engine = create_engine(servers.database_url, poolclass=pool.NullPool)
-        source = Stream(stream.connect(servers.redis_url))
+        streams = Streams(servers.redis_url)
         try:
-            yield source, engine
+            yield streams, engine
         finally:
-            source.client.close()
+            streams.close()
             engine.dispose()
 
 
 def facts_in(home: Path) -> Facts:
     """The facts of a data folder whose pipeline is down; leaves nothing running."""
-    with looking_into(home) as (source, engine):
-        return facts_of(source, engine)
+    with looking_into(home) as (streams, engine):
+        return facts_of(streams, engine)
 
 
 def assert_whole(facts: Facts) -> None:

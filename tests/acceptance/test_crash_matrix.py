@@ -148,7 +148,7 @@ def assert_kept(world: World, sent: Sent, consumers: list[Process]) -> None:
     assert {bytes(one.raw): one.reason for one in kept} == sent.reasons
     assert books.stored == books.rows
     assert books.quarantined == books.times_seen
-    facts = facts_of(world.source, world.engine)
+    facts = facts_of(world.streams, world.engine)
     assert facts.broken == ()
     assert facts.is_drained, facts
     for consumer in consumers:

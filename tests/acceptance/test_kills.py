@@ -37,7 +37,7 @@ def wait_for_rows(world: World, more: int) -> None:
 def drained(world: World) -> Facts:
     """Wait until nothing waits; the facts then."""
     wait_until(lambda: _is_quiet(world), "the stream is drained", 25)
-    return facts_of(world.source, world.engine)
+    return facts_of(world.streams, world.engine)
 
 
 def _is_quiet(world: World) -> bool:
@@ -95,7 +95,7 @@ def test_killed_processes_lose_nothing_and_repeat_nothing(world: World, launch: 
         ended = consumer.end()
         assert ended.code == 0, ended.text
         assert "Traceback" not in ended.err
-    left = set(facts_of(world.source, world.engine).consumers)
+    left = set(facts_of(world.streams, world.engine).consumers)
     assert not left & {name_of(consumer) for consumer in consumers}
 
 

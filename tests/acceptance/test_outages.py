@@ -16,7 +16,7 @@ import redis
 
 from infamous.embedded import binaries
 from pipeline import stream
-from pipeline.stream import Stream
+from pipeline.streams import Streams
 from tests.acceptance.processes import (
     Launcher,
     Process,
@@ -58,12 +58,12 @@ def test_a_server_killed_and_frozen_under_the_pipeline(
     consumer = launch.start("infamous", "consume", environment=environment)
     # Who talks to which server: the producer knows only Redis.
     waiters = [consumer] if name == "postgres" else [producer, consumer]
-    with looking_into(home) as (source, engine):
+    with looking_into(home) as (streams, engine):
 
         def more_rows(number: int) -> None:
-            before = facts_of(source, engine).rows
+            before = facts_of(streams, engine).rows
             wait_until(
-                lambda: facts_of(source, engine).rows >= before + number, "rows are stored", 30
+                lambda: facts_of(streams, engine).rows >= before + number, "rows are stored", 30
             )
 
         wait_until(lambda: "Consuming" in consumer.err(), "the consumer consumes")
@@ -87,9 +87,9 @@ def test_a_server_killed_and_frozen_under_the_pipeline(
                         20,
                     )
             else:
-                before = Stream.state(source).added or 0
+                before = streams.state().added or 0
                 wait_until(
-                    lambda: (source.state().added or 0) > before + 100, "it goes on meanwhile", 10
+                    lambda: (streams.state().added or 0) > before + 100, "it goes on meanwhile", 10
                 )
         finally:
             send(signal.SIGCONT, frozen)
@@ -99,8 +99,8 @@ def test_a_server_killed_and_frozen_under_the_pipeline(
             assert len(away) == len(back), process.shown()
         done = producer.end()
         assert done.code == 0, done.text
-        wait_until(lambda: facts_of(source, engine).is_drained, "it is drained")
-        facts = facts_of(source, engine)
+        wait_until(lambda: facts_of(streams, engine).is_drained, "it is drained")
+        facts = facts_of(streams, engine)
         assert_whole(facts)
         assert f"sent={facts.produced}" in done.err
         ended = consumer.end()
@@ -153,7 +153,7 @@ def test_a_stop_while_redis_is_gone_ends_in_order(
     home.mkdir()
     server = start_redis(home)
     try:
-        source = Stream(stream.connect(f"unix://{home}/r.sock"))
+        streams = Streams(f"unix://{home}/r.sock")
         environment = world.environment | {"REDIS_URL": f"unix://{home}/r.sock"}
         produce = ("producer", "--rate", "50", *PLAYERS)
         processes = [
@@ -173,10 +173,10 @@ def test_a_stop_while_redis_is_gone_ends_in_order(
         heir = launch.fork("consumer", environment=environment | {"CLAIM_AFTER_S": "1"})
         again = launch.run(*produce, "--count", "50", environment=environment)
         assert again.code == 0, again.text
-        wait_until(lambda: facts_of(source, world.engine).is_drained, "it is drained")
-        assert_whole(facts_of(source, world.engine))
+        wait_until(lambda: facts_of(streams, world.engine).is_drained, "it is drained")
+        assert_whole(facts_of(streams, world.engine))
         assert heir.end().code == 0
-        source.client.close()
+        streams.close()
     finally:
         server.kill()
         server.wait(10)
@@ -209,8 +209,8 @@ def test_a_redis_that_refuses_writes_is_waited_for(world: World, launch: Launche
         wait_until(lambda p=process: lines_with(p, "Redis is back") != [], "it goes on")  # type: ignore[misc]
     done = producer.end()
     assert done.code == 0, done.text
-    wait_until(lambda: facts_of(world.source, world.engine).is_drained, "it is drained")
-    assert_whole(facts_of(world.source, world.engine))
+    wait_until(lambda: facts_of(world.streams, world.engine).is_drained, "it is drained")
+    assert_whole(facts_of(world.streams, world.engine))
     assert consumer.end().code == 0
 
 
@@ -236,8 +236,8 @@ def test_a_full_redis_holds_the_producer_up_and_skips_nothing(
     assert done.code == 0, done.text
     assert len(lines_with(producer, "Redis is full")) == 1
     assert "OOM" in lines_with(producer, "Redis is full")[0] or "memory" in done.err
-    wait_until(lambda: facts_of(world.source, world.engine).is_drained, "it is drained")
-    assert_whole(facts_of(world.source, world.engine))
+    wait_until(lambda: facts_of(world.streams, world.engine).is_drained, "it is drained")
+    assert_whole(facts_of(world.streams, world.engine))
     assert consumer.end().code == 0
 
 
@@ -254,15 +254,15 @@ def test_up_lives_through_a_dead_server(launch: Launcher, ready_home: Path) -> N
         os.kill(former, signal.SIGKILL)
         wait_until(lambda n=name, f=former: has_successor(home, n, f), "it is back", 20)  # type: ignore[misc]
     # Its log need not tell: who was waiting for the one server may never notice that the other was away.
-    with looking_into(home) as (source, engine):
-        before = facts_of(source, engine).rows
-        wait_until(lambda: facts_of(source, engine).rows > before + 100, "the consumers go on")
+    with looking_into(home) as (streams, engine):
+        before = facts_of(streams, engine).rows
+        wait_until(lambda: facts_of(streams, engine).rows > before + 100, "the consumers go on")
     stopped = process.end()
     assert stopped.code == 0, stopped.text
     assert stopped.out.strip().endswith("nothing waits."), stopped.text
     assert_nothing_left(home)
-    with looking_into(home) as (source, engine):
-        assert_whole(facts_of(source, engine))
+    with looking_into(home) as (streams, engine):
+        assert_whole(facts_of(streams, engine))
 
 
 def has_successor(home: Path, name: str, former: int) -> bool:

@@ -358,9 +358,9 @@ def test_a_trim_waits_for_the_archive(world: World, source: Stream, storage: Sto
         world.source.append(encoded(recent(100, seed=seed)))
     ids = [entry.id for entry in world.source.read("reader", 5000).entries]
     world.source.ack(ids)
-    assert trim(world.source, 0).entries == 0
+    assert trim(world.streams, 0).entries == 0
     archived(source, storage)
-    assert trim(world.source, 0).entries >= 900
+    assert trim(world.streams, 0).entries >= 900
     assert len(in_archive(storage)) == 1000
 
 

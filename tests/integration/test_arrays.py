@@ -113,7 +113,7 @@ def test_what_the_database_refuses_is_found_in_its_array(world: World) -> None:
         ("database", bad, entry_id.decode())
     ]
     change(world, "alter table game_events drop constraint mistake")
-    assert release(world.engine, world.source) == Released(1, 0, 0, is_complete=True)
+    assert release(world.engine, world.streams) == Released(1, 0, 0, is_complete=True)
     assert fields(world) == [b"events", b"event"]
     settle(world)
     assert world.count("game_events") == 61
@@ -126,7 +126,7 @@ def test_a_broken_array_is_kept_whole_and_released_as_it_came(world: World) -> N
     settle(world)
     assert world.count("game_events") == 0
     assert [(row.reason, bytes(row.raw)) for row in quarantine(world)] == [("bad_array", broken)]
-    assert release(world.engine, world.source) == Released(1, 0, 0, is_complete=True)
+    assert release(world.engine, world.streams) == Released(1, 0, 0, is_complete=True)
     assert fields(world) == [b"events"] * 2
     settle(world)
     assert world.count("game_events") == 0
@@ -144,7 +144,7 @@ def test_an_event_that_also_came_in_the_wrong_field_is_released_as_one(world: Wo
         settle(world)
     assert [(row.reason, row.times_seen) for row in quarantine(world)] == [("database", 2)]
     change(world, "alter table game_events drop constraint mistake")
-    release(world.engine, world.source)
+    release(world.engine, world.streams)
     settle(world)
     assert world.count("game_events") == 1
 
@@ -156,7 +156,7 @@ def test_a_replay_sends_entries_in_their_own_form(world: World) -> None:
     settle(world)
     change(world, "delete from game_events where seq % 2 = 0")
     assert world.count("game_events") < 250
-    assert replay(world.source, 0, now_ms() + 1000) == Replayed(5, 0, is_complete=True, events=250)
+    assert replay(world.streams, 0, now_ms() + 1000) == Replayed(5, 0, is_complete=True, events=250)
     assert fields(world) == [b"events", b"events", b"events", b"event", b"event"] * 2
     settle(world)
     assert world.count("game_events") == 250
@@ -228,7 +228,7 @@ def test_a_bad_event_is_released_alone(world: World) -> None:
     bad = payload(now_ms(), rank="Hero")
     world.source.append_entries([(Form.EVENTS, array_of([*good(3), bad]))])
     settle(world)
-    assert release(world.engine, world.source) == Released(1, 0, 0, is_complete=True)
+    assert release(world.engine, world.streams) == Released(1, 0, 0, is_complete=True)
     assert fields(world) == [b"events", b"event"]
     assert world.payloads()[-1] == bad
     tally = settle(world)

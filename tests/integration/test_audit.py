@@ -19,10 +19,9 @@ from infamous.audit import SAMPLES, audit
 from infamous.status import as_json, status
 from infamous.trace import Trace, trace
 from infamous.watch import Watcher
-from pipeline import stream
 from pipeline.event import Event, datetime_of, encode, uuid7
 from pipeline.rules import RULES
-from pipeline.stream import Stream
+from pipeline.streams import Streams
 from producer.history import DAY_MS, play
 from producer.outbox import History, Outbox, pack
 from producer.simulate import COLE
@@ -192,7 +191,7 @@ KEYS = {
     "at", "entries", "undelivered", "undelivered_is_estimate", "pending", "consumers",
     "oldest_waiting_s", "produced", "rows", "quarantined", "newest_ts", "newest_ingested_at",
     "freshness_s", "complete_to", "flooded", "lost", "partitions", "last_partition", "servers",
-    "schema", "memory", "held_by", "partition_days_ahead",
+    "schema", "memory", "held_by", "partition_days_ahead", "streams",
 }  # fmt: skip
 
 
@@ -207,7 +206,7 @@ def test_the_status_of_a_running_pipeline(world: World) -> None:
         until(lambda: is_drained(world), "the stream to drain")
     world.source.append([b"1", b"2", b"3"])
     world.source.read("slow", 2)
-    now = as_json(status(world.source, world.engine))
+    now = as_json(status(world.streams, world.engine))
     assert set(now) == KEYS
     assert (now["entries"], now["undelivered"], now["pending"], now["produced"]) == (26, 1, 2, 20)
     assert now["rows"] == 20
@@ -231,7 +230,7 @@ def test_the_status_of_a_running_pipeline(world: World) -> None:
 
 def test_the_status_before_anything_happened(bare_world: World) -> None:
     """No stream, no tables: the facts are told, with nothing where there is nothing."""
-    now = as_json(status(bare_world.source, bare_world.engine))
+    now = as_json(status(bare_world.streams, bare_world.engine))
     assert set(now) == KEYS
     assert (now["entries"], now["undelivered"], now["pending"], now["produced"]) == (0, 0, 0, 0)
     assert (now["rows"], now["partitions"], now["newest_ts"]) == (None, None, None)
@@ -242,7 +241,7 @@ def test_the_status_before_anything_happened(bare_world: World) -> None:
 
 def test_the_status_of_empty_tables(world: World) -> None:
     """Migrated and not used yet: no rows is 0, not unknown."""
-    now = as_json(status(world.source, world.engine))
+    now = as_json(status(world.streams, world.engine))
     assert (now["rows"], now["quarantined"]["total"], now["freshness_s"]) == (0, 0, None)
 
 
@@ -251,7 +250,7 @@ def test_the_status_of_empty_tables(world: World) -> None:
 
 def test_the_trace_of_a_stored_event(world: World, events: list[Event]) -> None:
     """Its row is found by the id alone, also when it is long gone from the stream."""
-    found = trace(world.source, world.engine, events[7].id)
+    found = trace(world.streams, world.engine, events[7].id)
     assert found.is_found
     assert found.row is not None
     assert (found.row["player"], found.row["seq"]) == (events[7].player, events[7].seq)
@@ -274,7 +273,7 @@ def test_the_trace_of_a_quarantined_event(world: World, raw: Callable[[UUID], by
     """It is found by the id in its raw bytes, and why it was refused is told."""
     event_id = uuid7(now_ms(), 77)
     store(world, [raw(event_id)] * 3)
-    found = trace(world.source, world.engine, event_id)
+    found = trace(world.streams, world.engine, event_id)
     assert (found.row, found.entry, found.is_found) == (None, None, True)
     assert found.quarantined is not None
     assert found.quarantined["times_seen"] == 3
@@ -289,7 +288,7 @@ def test_the_trace_follows_an_event_down_the_stream(world: World) -> None:
     (event,) = chains(1, start_ms=now_ms() - 1000)
 
     def told() -> str:
-        return report.trace(trace(world.source, world.engine, event.id))
+        return report.trace(trace(world.streams, world.engine, event.id))
 
     assert told() == f"{event.id} is not in the table, the quarantine or the stream"
     (entry_id,) = world.source.append([encode(event)])
@@ -312,7 +311,7 @@ def test_the_trace_follows_an_event_down_the_stream(world: World) -> None:
 def test_the_trace_of_an_unknown_id(world: World, events: list[Event], event_id: UUID) -> None:
     """Any UUID can be asked for; one that is nowhere is told to be nowhere."""
     world.source.append([encode(event) for event in events[:3]])
-    found = trace(world.source, world.engine, event_id)
+    found = trace(world.streams, world.engine, event_id)
     assert not found.is_found
     assert "is not in the table, the quarantine or the stream" in report.trace(found)
     assert report.trace_json(found)["found"] is False
@@ -325,7 +324,7 @@ def test_the_trace_of_an_event_whose_id_is_no_version_7(world: World) -> None:
     raw = payload(id=str(event_id), ts=None)
     store(world, [raw])
     world.source.append([raw])
-    found = trace(world.source, world.engine, event_id)
+    found = trace(world.streams, world.engine, event_id)
     assert found.quarantined is not None
     assert found.quarantined["reason"] == "not_uuid7"
     assert found.entry is not None
@@ -337,7 +336,7 @@ def test_the_trace_of_an_event_whose_id_is_no_version_7(world: World) -> None:
 def test_the_watcher_sees_what_the_view_shows(world: World) -> None:
     """Rows, the last events with their details, and Cole's own state come out of the real tables."""
     made = chains(30, start_ms=now_ms() - 5_000)
-    watcher = Watcher(world.source, world.engine, COLE, events=5)
+    watcher = Watcher(world.streams, world.engine, COLE, events=5)
     assert watcher.look().rows == 0
     outbox = Outbox(world.source)
     outbox.open()
@@ -362,12 +361,12 @@ def test_the_watcher_sees_what_the_view_shows(world: World) -> None:
 
 def test_a_server_that_is_away_is_part_of_the_picture(world: World) -> None:
     """The view keeps the last figures and says what is wrong, instead of ending."""
-    away = Stream(stream.connect("redis://127.0.0.1:1/0"))
+    away = Streams("redis://127.0.0.1:1/0")
     glimpse = Watcher(away, world.engine, COLE, events=5).look()
     assert glimpse.trouble is not None
     assert glimpse.trouble.startswith("Redis: ")
     run(world, "drop table quarantined_events")
-    glimpse = Watcher(world.source, world.engine, COLE, events=5).look()
+    glimpse = Watcher(world.streams, world.engine, COLE, events=5).look()
     assert glimpse.trouble is not None
     assert glimpse.trouble.startswith("Postgres: ")
     assert "\n" not in glimpse.trouble
@@ -377,4 +376,4 @@ def test_a_stream_that_is_no_stream_is_told(world: World) -> None:
     """A key of another kind is a fault, not an empty stream with nothing waiting."""
     world.client.set(world.source.key, "x")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-        status(world.source, world.engine)
+        status(world.streams, world.engine)

@@ -111,15 +111,15 @@ def test_nothing_of_the_player_stays_and_nothing_of_another_goes(world: World) -
     gone = fill(world, events)
     others = [event for event in events if event.player != gone]
     before = rows(world, "select * from game_events where player <> :gone order by id", gone=gone)
-    there = look(world.engine, world.source, gone)
+    there = look(world.engine, world.streams, gone)
     assert there.events == len(events) - len(others)
     assert there.quarantined == 2
     assert there.entries == 20 + 12 + 2
     with working(world):
-        done = forget(world.engine, world.source, gone)
+        done = forget(world.engine, world.streams, gone)
         until(lambda: is_drained(world), "the others' events to be stored again")
     assert done == Forgotten(there, None, 0, is_complete=True)
-    assert look(world.engine, world.source, gone).is_none
+    assert look(world.engine, world.streams, gone).is_none
     assert rows(world, "select * from game_events order by id") == before
     assert gone.encode() not in b"".join(world.payloads())
     ours = {str(event.id) for event in others}
@@ -135,7 +135,7 @@ def test_the_rest_is_as_if_they_had_never_played(world: World) -> None:
     events = recent()
     gone = fill(world, events)
     with working(world):
-        forget(world.engine, world.source, gone)
+        forget(world.engine, world.streams, gone)
         until(lambda: is_drained(world), "the others' events to be stored again")
     with world.engine.begin() as connection:  # what consumers told counts as changed for minutes
         connection.execute(text("delete from touched_hours"))
@@ -161,7 +161,7 @@ def test_hours_without_raw_events_lose_them_too(world: World) -> None:
     before = rows(
         world, "select sum(events) as events from hourly_rollups where player <> :gone", gone=gone
     )
-    done = forget(world.engine, world.source, gone)
+    done = forget(world.engine, world.streams, gone)
     assert (done.removed.events, done.is_complete) == (0, True)
     assert done.removed.rollups > 0
     for table in ("hourly_rollups", "hourly_totals", "daily_rollups"):
@@ -178,9 +178,9 @@ def test_nobody_brings_them_back(world: World) -> None:
     gone = fill(world, events)
     late = next(event for event in events if event.player == gone)
     with working(world):
-        forget(world.engine, world.source, gone)
-        replay(world.source, 0, 2**62)
-        release(world.engine, world.source)
+        forget(world.engine, world.streams, gone)
+        replay(world.streams, 0, 2**62)
+        release(world.engine, world.streams)
         world.source.append([encode(late), payload(now_ms(), 9, player=gone, rank="Boss")])
         until(lambda: is_drained(world), "all of it to be judged")
     assert not rows(world, "select from game_events where player = :gone", gone=gone)
@@ -213,23 +213,23 @@ def test_the_archive_and_what_comes_from_elsewhere_bring_nobody_back(
     archived(world, storage)
     others = [event for event in events if event.player != gone]
     with working(world):
-        there = look(world.engine, world.source, gone, storage=storage)
+        there = look(world.engine, world.streams, gone, storage=storage)
         assert there.archived == len(events) - len(others) + 2
-        done = forget(world.engine, world.source, gone, storage=storage)
+        done = forget(world.engine, world.streams, gone, storage=storage)
         assert done.removed == there
         assert gone.encode() not in bytes_of(storage)
         assert not archives.verify(storage).faults
         pages = list(archives.read(storage, 0, 2**62))
         assert sum(map(len, pages)) == len(others)
-        replay_events(world.source, pages)
+        replay_events(world.streams, pages)
         file = tmp_path / "late.jsonl"
         file.write_bytes(b"\n".join(encode(event) for event in events))
-        imported = import_file(world.engine, world.source, file, Plan(), RETENTION_DAYS)
+        imported = import_file(world.engine, world.streams, file, Plan(), RETENTION_DAYS)
         assert (imported.sent, imported.forgotten) == (len(others), len(events) - len(others))
         until(lambda: is_drained(world), "all of it to be judged")
     archived(world, storage)
     assert gone.encode() not in bytes_of(storage)
-    assert look(world.engine, world.source, gone, storage=storage).is_none
+    assert look(world.engine, world.streams, gone, storage=storage).is_none
     assert len(rows(world, "select from game_events")) == len(others)
 
 
@@ -239,13 +239,13 @@ def test_an_archive_that_is_being_written_is_waited_for(world: World, tmp_path: 
     gone = fill(world, events)
     done: list[Forgotten] = []
     forgetting = threading.Thread(
-        target=lambda: done.append(forget(world.engine, world.source, gone, storage=storage))
+        target=lambda: done.append(forget(world.engine, world.streams, gone, storage=storage))
     )
     with working(world), tombstones.known(world.engine) as is_forgotten:
         assert not is_forgotten(gone)
         forgetting.start()
         # All but the archive is done.
-        until(lambda: look(world.engine, world.source, gone).entries == 0, "the stream")
+        until(lambda: look(world.engine, world.streams, gone).entries == 0, "the stream")
         source = Stream(world.client, key=world.source.key, group=ARCHIVE_GROUP)
         world.source.append([encode(event) for event in events])
         archive(source, storage, retention_days=RETENTION_DAYS, is_forgotten=is_forgotten)
@@ -280,7 +280,7 @@ def test_two_at_once_do_not_undo_what_the_other_erases(
     other = next(event.player for event in events if event.player != one)
     archived(world, storage)
     forgetting = threading.Thread(
-        target=forget, args=(world.engine, world.source, one), kwargs={"storage": storage}
+        target=forget, args=(world.engine, world.streams, one), kwargs={"storage": storage}
     )
     with working(world):
         forgetting.start()
@@ -288,10 +288,10 @@ def test_two_at_once_do_not_undo_what_the_other_erases(
         with monkeypatch.context() as patched:
             patched.setattr(forgets, "ARCHIVING_S", 0.0)
             with pytest.raises(tombstones.StillWriting):
-                forget(world.engine, world.source, other, storage=Storage(storage.url))
+                forget(world.engine, world.streams, other, storage=Storage(storage.url))
         storage.may.set()
         forgetting.join(30)
-        assert forget(world.engine, world.source, other, storage=storage).is_complete
+        assert forget(world.engine, world.streams, other, storage=storage).is_complete
     assert not {one.encode(), other.encode()} & {*bytes_of(storage).split(b"'")}
     found = archives.verify(storage)
     assert (found.faults, found.left_over) == ((), ())
@@ -314,7 +314,7 @@ def test_files_that_a_killed_run_left_go_as_well(
         killed = infamous(*arguments, ARCHIVE_URL=storage.url, **{failpoint.VARIABLE: point})
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert gone in players_in_folder(storage)
-        assert forget(world.engine, world.source, gone, storage=storage).is_complete
+        assert forget(world.engine, world.streams, gone, storage=storage).is_complete
     archived(world, storage)
     assert players_in_folder(storage) == {event.player for event in events} - {gone}
 
@@ -363,7 +363,7 @@ def test_a_pseudonym_reaches_the_archive(world: World, tmp_path: Path) -> None:
     gone = fill(world, events)
     archived(world, storage)
     with working(world):
-        done = forget(world.engine, world.source, gone, storage=storage, keep_as_pseudonym=True)
+        done = forget(world.engine, world.streams, gone, storage=storage, keep_as_pseudonym=True)
     assert done.pseudonym is not None
     players = {event.player for page in archives.read(storage, 0, 2**62) for event in page}
     assert players == {event.player for event in events} - {gone} | {done.pseudonym}
@@ -381,14 +381,14 @@ def test_days_that_stand_beside_are_cleared_too(bare_world: World) -> None:
     theirs = sum(event.player == gone for event in events)
     first, last = (datetime_of(event.ts_ms).date() for event in (events[0], events[-1]))
     shadow.build(
-        world.engine, shadow.pages(world.source, first), first, last, retention_days=RETENTION_DAYS
+        world.engine, shadow.pages(world.streams, first), first, last, retention_days=RETENTION_DAYS
     )
-    assert look(world.engine, world.source, gone).beside == theirs
+    assert look(world.engine, world.streams, gone).beside == theirs
     swap.swap(world.engine)
-    assert look(world.engine, world.source, gone).beside == theirs  # the days that were set aside
+    assert look(world.engine, world.streams, gone).beside == theirs  # the days that were set aside
     with working(world):
-        assert forget(world.engine, world.source, gone).removed.beside == theirs
-    assert look(world.engine, world.source, gone).is_none
+        assert forget(world.engine, world.streams, gone).removed.beside == theirs
+    assert look(world.engine, world.streams, gone).is_none
 
 
 def test_a_pseudonym_keeps_the_events_and_nothing_else(world: World) -> None:
@@ -398,11 +398,11 @@ def test_a_pseudonym_keeps_the_events_and_nothing_else(world: World) -> None:
     of_them = "select ts, seq, karma_total from game_events where player = :player order by seq"
     before = rows(world, of_them, player=gone)
     with working(world):
-        done = forget(world.engine, world.source, gone, keep_as_pseudonym=True)
+        done = forget(world.engine, world.streams, gone, keep_as_pseudonym=True)
         until(lambda: is_drained(world), "the others' events to be stored again")
     assert done.pseudonym is not None
     assert rows(world, of_them, player=done.pseudonym) == before
-    assert look(world.engine, world.source, gone).is_none
+    assert look(world.engine, world.streams, gone).is_none
     (stone,) = rows(world, "select pseudonym from forgotten_players")
     assert (
         stone["pseudonym"] is None
@@ -415,11 +415,11 @@ def test_what_waits_to_be_stored_is_told(world: World) -> None:
     gone = events[0].player
     world.source.ensure_group()
     world.source.append([encode(event) for event in events])
-    done = forget(world.engine, world.source, gone, patience_s=0.3)
+    done = forget(world.engine, world.streams, gone, patience_s=0.3)
     assert (done.is_complete, done.removed.entries) == (False, 0)
-    assert done.waiting == look(world.engine, world.source, gone).entries == 100
+    assert done.waiting == look(world.engine, world.streams, gone).entries == 100
     with working(world):
-        again = forget(world.engine, world.source, gone)
+        again = forget(world.engine, world.streams, gone)
     assert (again.is_complete, again.removed.entries) == (True, 100)
     assert not rows(world, "select from game_events where player = :gone", gone=gone)
 
@@ -450,7 +450,7 @@ def test_a_consumer_in_mid_batch_does_not_slip_through(world: World) -> None:
     assert stored.wait(30)
     done: list[Forgotten] = []
     forgetting = threading.Thread(
-        target=lambda: done.append(forget(world.engine, world.source, event.player))
+        target=lambda: done.append(forget(world.engine, world.streams, event.player))
     )
     forgetting.start()
     waits = "select count(*) from pg_locks where not granted and relation = 'game_events'::regclass"
@@ -476,7 +476,7 @@ def test_who_builds_a_shadow_in_mid_batch_does_not_slip_through(bare_world: Worl
     """
     done: list[Forgotten] = []
     forgetting = threading.Thread(
-        target=lambda: done.append(forget(world.engine, world.source, gone))
+        target=lambda: done.append(forget(world.engine, world.streams, gone))
     )
     with working(world):
         with world.engine.begin() as building:
@@ -485,7 +485,7 @@ def test_who_builds_a_shadow_in_mid_batch_does_not_slip_through(bare_world: Worl
             until(lambda: rows(world, waits), "forget to wait for the build")
         forgetting.join(30)
     assert done[0].removed.beside == 100
-    assert look(world.engine, world.source, gone).is_none
+    assert look(world.engine, world.streams, gone).is_none
 
 
 @pytest.mark.parametrize("is_dry_run", [False, True])
@@ -506,7 +506,7 @@ def test_a_shadow_that_is_dropped_meanwhile_is_no_fault_of_the_tables(
 
     def run() -> None:
         try:
-            (look if is_dry_run else forget)(world.engine, world.source, gone)
+            (look if is_dry_run else forget)(world.engine, world.streams, gone)
         except BaseException as error:  # looked at below
             failed.append(error)
 
@@ -520,13 +520,13 @@ def test_a_shadow_that_is_dropped_meanwhile_is_no_fault_of_the_tables(
         (error,) = failed
         assert isinstance(error, tombstones.StillWriting)
         assert str(error).endswith("went while they were looked into: run it again.")
-        assert forget(world.engine, world.source, gone).is_complete
+        assert forget(world.engine, world.streams, gone).is_complete
 
 
 def test_tables_that_were_never_made_are_another_matter(bare_world: World) -> None:
     """The advice to migrate is right where nothing was migrated."""
     with pytest.raises(ProgrammingError):
-        look(bare_world.engine, bare_world.source, "Zeke")
+        look(bare_world.engine, bare_world.streams, "Zeke")
 
 
 def test_a_day_that_was_detached_is_cleared_too(world: World) -> None:
@@ -537,8 +537,8 @@ def test_a_day_that_was_detached_is_cleared_too(world: World) -> None:
     name = f"game_events_{day:%Y%m%d}"
     with world.engine.begin() as connection:
         connection.execute(text(f"alter table game_events detach partition {name}"))
-    assert look(world.engine, world.source, gone).beside == 100
-    assert forget(world.engine, world.source, gone).removed.beside == 100
+    assert look(world.engine, world.streams, gone).beside == 100
+    assert forget(world.engine, world.streams, gone).removed.beside == 100
     assert not rows(world, f"select from {name} where player = :gone", gone=gone)
 
 
@@ -554,7 +554,7 @@ def test_what_nobody_can_tell_whose_it_is_stays_and_is_told(
     with working(world):
         until(lambda: is_drained(world), "all to be refused")
         archived(world, storage)
-        there = look(world.engine, world.source, "Cole", storage=storage)
+        there = look(world.engine, world.streams, "Cole", storage=storage)
         assert there == Traces(quarantined=2, entries=2, archived=2, unsure=2)
         planned = infamous("forget", "Cole", "--dry-run", ARCHIVE_URL=storage.url)
         assert "         2  refused entries that cannot be read" in planned.stdout
@@ -562,7 +562,7 @@ def test_what_nobody_can_tell_whose_it_is_stays_and_is_told(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing is left" in done.stdout
     assert "Left are 2 refused entries that cannot be read" in done.stdout
-    left = look(world.engine, world.source, "Cole", storage=storage)
+    left = look(world.engine, world.streams, "Cole", storage=storage)
     assert left == Traces(unsure=2)
     kept = {bytes(row["raw"]) for row in rows(world, "select raw from quarantined_events")}
     assert kept == {*others, *doubtful} == {*world.payloads()}
@@ -573,7 +573,7 @@ def test_tombstones_stand_in_the_order_of_their_numbers(world: World) -> None:
     later would never be looked for."""
     one, *_, other = recent()
     waits = "select 1 from pg_locks where not granted and relation = 'forgotten_players'::regclass"
-    forgetting = threading.Thread(target=forget, args=(world.engine, world.source, other.player))
+    forgetting = threading.Thread(target=forget, args=(world.engine, world.streams, other.player))
     loader = Loader(world.database_url, "test")
     with world.engine.begin() as connection:
         connection.execute(text("lock table forgotten_players in row exclusive mode"))
@@ -601,7 +601,7 @@ def test_killed_anywhere_it_is_run_again(world: World, infamous: Command, point:
         assert done.returncode == 0, done.stdout + done.stderr
         until(lambda: is_drained(world), "the others' events to be stored again")
     assert "Nothing is left" in done.stdout
-    assert look(world.engine, world.source, gone) == Traces()
+    assert look(world.engine, world.streams, gone) == Traces()
     assert rows(world, "select * from game_events order by id") == before
 
 
@@ -638,7 +638,7 @@ def test_two_players_are_erased_from_the_archive_one_after_the_other(
             tombstones.alone(world.engine),
             pytest.raises(tombstones.StillWriting, match="run it again"),
         ):
-            forget(world.engine, world.source, gone, storage=storage)
+            forget(world.engine, world.streams, gone, storage=storage)
         assert gone.encode() in bytes_of(storage)
-        assert forget(world.engine, world.source, gone, storage=storage).removed.archived
+        assert forget(world.engine, world.streams, gone, storage=storage).removed.archived
     assert gone.encode() not in bytes_of(storage)

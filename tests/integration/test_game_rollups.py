@@ -387,7 +387,7 @@ def test_a_forgotten_player_leaves_no_choice(
     if not has_raw:
         change(world, f"drop table game_events_{START:%Y%m%d}")
     done = forget(
-        world.engine, world.source, "Zeke", keep_as_pseudonym=keep_as_pseudonym, patience_s=0.0
+        world.engine, world.streams, "Zeke", keep_as_pseudonym=keep_as_pseudonym, patience_s=0.0
     )
     assert done.removed.rollups > 4
     after = kept(world)

@@ -74,7 +74,7 @@ def json_lines(path: Path, records: list[dict[str, Any]]) -> Path:
 
 def run(world: World, path: Path, plan: Plan = PLAN, **options: Any) -> Imported:
     """Import a file."""
-    return import_file(world.engine, world.source, path, plan, RETENTION_DAYS, **options)
+    return import_file(world.engine, world.streams, path, plan, RETENTION_DAYS, **options)
 
 
 def settle(world: World) -> None:
@@ -466,7 +466,7 @@ def test_the_jobs_role_may_import(bare_world: World, tmp_path: Path) -> None:
     url = make_url(world.database_url).set(username="infamous_jobs", password="for this test")  # noqa: S106
     engine = create_engine(url, poolclass=pool.NullPool)
     path = json_lines(tmp_path / "x.jsonl", foreign(1500))
-    assert import_file(engine, world.source, path, PLAN, RETENTION_DAYS).sent == 1500
+    assert import_file(engine, world.streams, path, PLAN, RETENTION_DAYS).sent == 1500
     assert rehearse(engine, path, PLAN, RETENTION_DAYS).sent == 1500
     assert noted(world)["records"] == 1500
     engine.dispose()

@@ -139,7 +139,7 @@ def test_an_id_of_the_far_future_ends_nobody(world: World) -> None:
     state = world.source.state()
     assert state.oldest_waiting_ms == state.complete_to_ms == state.at_ms
     assert Seen.of(state).complete_to is not None
-    now = status.status(world.source, world.engine)
+    now = status.status(world.streams, world.engine)
     assert now.complete_to is not None
     assert (now.oldest_waiting_s or 0.0) < 60
     with working(world, claim_after_s=0.1):

@@ -209,7 +209,7 @@ def test_the_status_says_how_many_days_lie_ahead(
     """Up to the first gap, parts and whole days alike; the task that makes them says the same."""
     for name, value in world.environment.items():
         monkeypatch.setenv(name, value)
-    assert status.status(world.source, world.engine).tables is not None
+    assert status.status(world.streams, world.engine).tables is not None
     with world.engine.connect() as connection:
         assert status.look(connection).days_ahead == 7
     change(world, f"drop table game_events_{today() + 3 * DAY:%Y%m%d}")

@@ -99,7 +99,7 @@ def test_what_is_still_bad_comes_back_once_and_is_counted(world: World) -> None:
     refuse(world, *[b"bad %d" % number for number in range(60)])
     with working(world):
         for tries in (1, 2):
-            assert release(world.engine, world.source).entries == 60
+            assert release(world.engine, world.streams).entries == 60
             until(lambda: is_drained(world), "them to come back")
             assert attempts(world) == [tries] * 60
             assert [row["released_at"] for row in rows(world)] == [None] * 60
@@ -127,7 +127,7 @@ def test_a_release_chooses_by_key_by_time_and_by_what_the_bytes_say(world: World
 
     def chosen(**choice: Any) -> int:
         """How many a release sends; it is taken back."""
-        done = release(world.engine, world.source, **choice)
+        done = release(world.engine, world.streams, **choice)
         with world.engine.begin() as connection:
             connection.execute(text("update quarantined_events set released_at = null"))
         assert done.is_complete
@@ -148,7 +148,7 @@ def test_a_release_tells_how_far_it_is(world: World) -> None:
     """After each chunk, of how many there are."""
     refuse(world, *[b"bad %d" % number for number in range(70)])
     told: list[tuple[int, int | None]] = []
-    release(world.engine, world.source, limit=60, tell=lambda *far: told.append(far))
+    release(world.engine, world.streams, limit=60, tell=lambda *far: told.append(far))
     assert told == [(50, 60), (60, 60)]
 
 
@@ -172,7 +172,7 @@ def test_a_release_does_not_pile_up_what_nobody_reads(world: World) -> None:
     world.source.append([b"x"] * 6)
     patient = patch("jobs.release.PATIENCE_S", 0.2), patch("jobs.release.MOST_UNREAD", 5)
     with patient[0], patient[1], pytest.raises(NobodyReads, match="start consumers"):
-        release(world.engine, world.source)
+        release(world.engine, world.streams)
     assert attempts(world) == [0]
 
 
@@ -193,7 +193,7 @@ def test_a_fix_makes_rows_of_what_it_mends(world: World, is_sql: bool) -> None:
         remedy = python(GUARDIAN)
     told: list[tuple[int, int | None]] = []
     done = fix(
-        world.engine, world.source, Choice(Reason.BAD_RANK), remedy, window(),
+        world.engine, world.streams, Choice(Reason.BAD_RANK), remedy, window(),
         tell=lambda *far: told.append(far),
     )  # fmt: skip
     if connection is not None:
@@ -215,10 +215,10 @@ def test_what_was_fixed_stays_fixed_when_its_old_bytes_come_again(
 ) -> None:
     """They are on the stream still: a replay, or a group that begins anew, brings them to the quarantine."""
     refuse(world, *bad_ranks(3))
-    fix(world.engine, world.source, Choice(Reason.BAD_RANK), python(GUARDIAN), window(), limit=2)
+    fix(world.engine, world.streams, Choice(Reason.BAD_RANK), python(GUARDIAN), window(), limit=2)
     settle(world)
     assert world.count("game_events") == 2
-    assert replay(world.source, 0, now_ms()).repeated == 0
+    assert replay(world.streams, 0, now_ms()).repeated == 0
     settle(world)
     world.client.xgroup_destroy(world.source.key, world.source.group)
     settle(world)
@@ -229,7 +229,7 @@ def test_what_was_fixed_stays_fixed_when_its_old_bytes_come_again(
     assert (summary["waiting"], summary["released"], summary["fixed"]) == (1, 2, 2)
     shown = infamous("show", found[0]["sha256"].hex())
     assert any(line.split()[0] == "fixed" for line in shown.stdout.splitlines() if line.strip())
-    assert release(world.engine, world.source).entries == 1
+    assert release(world.engine, world.streams).entries == 1
 
 
 def test_what_was_sent_as_it_was_comes_back(world: World) -> None:
@@ -243,7 +243,7 @@ def test_what_was_sent_as_it_was_comes_back(world: World) -> None:
             ),
             {"raw": good},
         )
-    assert fix(world.engine, world.source, Choice(), python("raw"), window()).entries == 1
+    assert fix(world.engine, world.streams, Choice(), python("raw"), window()).entries == 1
     (row,) = rows(world)
     assert row["released_at"] is not None
     assert row["fixed_at"] is None
@@ -253,7 +253,7 @@ def test_an_expression_that_throws_leaves_the_row(world: World) -> None:
     """Each failure is counted with the first of what was raised; the run goes on with the others."""
     refuse(world, b"no json", *bad_ranks(3))
     done = fix(
-        world.engine, world.source, Choice(), python('{**event, "rank": "Guardian"}'), window()
+        world.engine, world.streams, Choice(), python('{**event, "rank": "Guardian"}'), window()
     )
     assert (done.entries, done.left) == (3, {THREW: 1})
     assert done.samples[THREW][0][1] == "TypeError: 'NoneType' object is not a mapping"
@@ -279,10 +279,12 @@ def test_arrays_and_foreign_entries_can_be_fixed_as_well(world: World) -> None:
     world.source.append_entries([(Form.EVENTS, array)])
     world.source.client.xadd(world.source.key, {"data": payload(now_ms() - 60_000, 3), "b": "c"})
     settle(world)
-    done = fix(world.engine, world.source, Choice(Reason.BAD_ARRAY), python('raw + b"]"'), window())
+    done = fix(
+        world.engine, world.streams, Choice(Reason.BAD_ARRAY), python('raw + b"]"'), window()
+    )
     assert done.entries == 1
     only = Choice(Reason.NOT_AN_EVENT_ENTRY)
-    done = fix(world.engine, world.source, only, python("event[1]"), window())
+    done = fix(world.engine, world.streams, only, python("event[1]"), window())
     assert done.entries == 1
     settle(world)
     assert world.count("game_events") == 3
@@ -291,7 +293,7 @@ def test_arrays_and_foreign_entries_can_be_fixed_as_well(world: World) -> None:
 def test_what_was_cut_is_not_tried(world: World) -> None:
     """The rest of the bytes is gone: what is made of a part is not what was sent."""
     refuse(world, b"x" * (1024 * 1024 + 1))
-    done = fix(world.engine, world.source, Choice(), python("raw[:5]"), window())
+    done = fix(world.engine, world.streams, Choice(), python("raw[:5]"), window())
     assert (done.entries, done.left, done.cut) == (0, {}, 1)
     assert attempts(world) == [0]
 
@@ -299,7 +301,7 @@ def test_what_was_cut_is_not_tried(world: World) -> None:
 def test_a_fix_keeps_to_its_limit_and_stops_when_asked(world: World) -> None:
     """A few first; and nothing of a chunk is done once somebody wants it to stop."""
     refuse(world, *bad_ranks(60))
-    done = fix(world.engine, world.source, Choice(), python(GUARDIAN), window(), limit=55)
+    done = fix(world.engine, world.streams, Choice(), python(GUARDIAN), window(), limit=55)
     assert (done.entries, done.is_complete) == (55, True)
     stop = threading.Event()
 
@@ -307,7 +309,7 @@ def test_a_fix_keeps_to_its_limit_and_stops_when_asked(world: World) -> None:
         stop.set()
         return raw
 
-    done = fix(world.engine, world.source, Choice(), stopping, window(), stop=stop)
+    done = fix(world.engine, world.streams, Choice(), stopping, window(), stop=stop)
     assert (done.entries, done.left, done.is_complete) == (0, {}, False)
     assert attempts(world) == [*[0] * 5, *[1] * 55]
 
@@ -328,7 +330,7 @@ def test_a_slow_expression_holds_no_row(world: World) -> None:
             )
         return python(GUARDIAN)(raw)
 
-    done = fix(world.engine, world.source, Choice(), slow, window())
+    done = fix(world.engine, world.streams, Choice(), slow, window())
     assert done.entries == 1
     assert attempts(world) == [0, 1]
     assert added(world) == 3
@@ -345,7 +347,7 @@ def test_the_mark_of_a_fix_never_covers_a_newer_verdict(world: World) -> None:
             seen.append(len(connection.execute(free).all()))
 
     with patch.object(failpoint, "reached", look):
-        fix(world.engine, world.source, Choice(), python(GUARDIAN), window())
+        fix(world.engine, world.streams, Choice(), python(GUARDIAN), window())
     assert seen == [0]
 
 
@@ -495,9 +497,9 @@ def test_the_list_counts_and_shows_samples(world: World, infamous: Command) -> N
     """By reason, the most first; what a sender wrote is shown and never obeyed."""
     nasty = b'\x1b]0;owned\x07\x1b[2J\xe2\x80\xae{"a'
     refuse(world, nasty, *bad_ranks(5))
-    release(world.engine, world.source, limit=1, reason=Reason.BAD_RANK)
+    release(world.engine, world.streams, limit=1, reason=Reason.BAD_RANK)
     settle(world)
-    release(world.engine, world.source, limit=2, reason=Reason.BAD_RANK)
+    release(world.engine, world.streams, limit=2, reason=Reason.BAD_RANK)
     shown = infamous("list", "--samples", "2")
     assert shown.returncode == 0, shown.stderr
     assert all(line.isprintable() for line in shown.stdout.splitlines())
@@ -663,6 +665,6 @@ def test_the_jobs_role_may_fix_and_release(bare_world: World) -> None:
     choice = Choice(Reason.BAD_RANK)
     remedy, connection_of_sql = in_sql(engine, 'event || \'{"rank": "Guardian"}\'')
     with connection_of_sql:
-        assert fix(engine, world.source, choice, remedy, window()).entries == 2
-    assert release(engine, world.source) == Released(1, 0, 0, is_complete=True)
+        assert fix(engine, world.streams, choice, remedy, window()).entries == 2
+    assert release(engine, world.streams) == Released(1, 0, 0, is_complete=True)
     engine.dispose()

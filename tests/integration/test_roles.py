@@ -217,7 +217,7 @@ def test_jobs_work_as_their_role(world: World, monkeypatch: pytest.MonkeyPatch) 
     assert mend(engine, checked)
     monkeypatch.setenv("DATABASE_URL", url_of(world, "infamous_jobs"))
     assert tasks.prune_health() == {"minutes": 0, "checks": 0}
-    assert release(engine, world.source) == Released(1, 0, 0, is_complete=True)
+    assert release(engine, world.streams) == Released(1, 0, 0, is_complete=True)
     with session(world, "infamous_jobs") as connection:
         for statement in (
             "delete from game_events",

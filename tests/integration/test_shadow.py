@@ -115,7 +115,7 @@ def store(world: World, events: Sequence[Event]) -> None:
 def built(world: World, engine: Engine, first: date, last: date, **options: Any) -> Built:
     """A shadow made of what is on the stream."""
     return build(
-        engine, pages(world.source, first), first, last, retention_days=RETENTION_DAYS, **options
+        engine, pages(world.streams, first), first, last, retention_days=RETENTION_DAYS, **options
     )
 
 
