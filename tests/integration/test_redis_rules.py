@@ -20,7 +20,7 @@ import yaml
 from infamous import status, trace
 from infamous.embedded import binaries
 from jobs import schedule
-from jobs.archiver import archive
+from jobs.archiver import archive_all
 from jobs.forget import forget
 from jobs.queue import REPORTS, queue
 from jobs.release import release
@@ -30,9 +30,11 @@ from jobs.storage import Storage
 from jobs.trim import trim
 from jobs.worker import worker
 from pipeline import stream
+from pipeline.entry import Form
 from pipeline.event import encode
 from pipeline.pulse import Pulse
 from pipeline.stream import ARCHIVE_GROUP, STREAM, Delivered, Stream
+from pipeline.streams import LAYOUTS, Streams, keys
 from tests.conftest import PLAYERS, PRODUCER, World
 from tests.integration.consuming import is_drained, now_ms, until, working
 from tests.unit.samples import chains
@@ -82,17 +84,17 @@ def is_refused(client: redis.Redis, *command: str) -> bool:
 def as_user(world: World) -> Iterator[Any]:
     """The world as a user of Redis reaches it; afterwards, nothing must have been denied to it."""
     ask(world.client, "ACL", "LOG", "RESET")
-    opened: list[redis.Redis] = []
+    opened: list[redis.Redis | Streams] = []
 
-    def become(name: str) -> World:
+    def become(name: str, partitions: int = 1) -> World:
         url = url_of(world, name)
-        source = Stream(stream.connect(url))
-        opened.append(source.client)
-        return replace(world, redis_url=url, source=source)
+        source, streams = Stream(stream.connect(url)), Streams(url, partitions)
+        opened.extend((source.client, streams))
+        return replace(world, redis_url=url, source=source, streams=streams)
 
     yield become
-    for client in opened:
-        client.close()
+    for one in opened:
+        one.close()
     assert denied(world) == []
 
 
@@ -157,7 +159,7 @@ def test_the_command_line_and_the_jobs_can_do_theirs(
     world.source.append([*[encode(event) for event in events], b"bad"])
     with working(world):
         until(lambda: is_drained(world), "the stream to drain")
-        operator = as_user("operator").source
+        operator = as_user("operator").streams
         assert status.status(operator, world.engine).stream.entries == 51
         assert trace.trace(operator, world.engine, events[3].id).is_found
         assert replay(operator, began_ms, now_ms()).entries == 51
@@ -170,10 +172,53 @@ def test_the_command_line_and_the_jobs_can_do_theirs(
         assert (gone.is_complete, gone.removed.entries, gone.removed.has_game) == (True, 34, True)
         until(lambda: is_drained(world), "the stream to drain")
     assert trim(operator, 0.0).entries > 0
-    kept = Stream(operator.client, group=ARCHIVE_GROUP)
-    assert archive(kept, Storage(str(tmp_path / "archive")), retention_days=90).events > 0
+    kept = operator.of_group(ARCHIVE_GROUP)
+    assert archive_all(kept, Storage(str(tmp_path / "archive")), retention_days=90).events > 0
     assert kept.state().undelivered == 0
-    assert kept.drop_group()
+    assert kept.written[0].drop_group()
+
+
+def test_each_can_do_its_work_on_divided_streams(
+    world: World, as_user: Any, tmp_path: Path
+) -> None:
+    """With 12 partitions: to note them, send, read, acknowledge, look, replay, archive, forget and trim."""
+    events = chains(60, start_ms=now_ms() - 60_000)
+    producer: Streams = as_user("producer", 12).streams
+    producer.refuse_eviction()
+    producer.note()
+    producer.append_entries([(Form.EVENT, encode(event)) for event in events])
+    for one in producer.written:
+        one.client.hset(one.players_key, "Zeke", "a game")
+        one.client.hset(one.producer_key, "sent", 1)
+    consumer: Streams = as_user("consumer").streams
+    operator: Streams = as_user("operator", 12).streams
+
+    def consume() -> int:
+        consumer.look()
+        read = 0
+        for one in consumer.all:
+            one.ensure_group()
+            while page := one.read("me", 100).entries:
+                one.ack([entry.id for entry in page])
+                read += len(page)
+            one.claim("me", idle_s=0, count=10)
+            one.vouch()
+        return read
+
+    assert consume() == 60
+    now = status.status(operator, world.engine)
+    assert (now.stream.entries, now.produced, len(now.parts)) == (60, 12, 13)
+    found = trace.trace(operator, world.engine, events[3].id)
+    assert found.stream == operator.of(events[3].player).key
+    assert replay(operator, 0, now_ms()).entries == 60
+    assert consume() == 60
+    kept = operator.of_group(ARCHIVE_GROUP)
+    assert archive_all(kept, Storage(str(tmp_path / "archive")), retention_days=90).events == 60
+    gone = forget(world.engine, operator, "Zeke", patience_s=0)
+    assert gone.removed.has_game
+    assert trim(operator, 0.0).away == {}
+    waited = operator.written[0].client.execute_command("WAIT", 0, 10)  # type: ignore[no-untyped-call]
+    assert waited == 0
 
 
 def test_rq_can_work(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +251,7 @@ def test_rq_can_work(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {what for _, what in denied(world)} <= {"flushall", "config|get", "other", "keys"}
 
 
+PART = keys(3)[1]
 NEVER = (
     ("DEL", STREAM),
     ("DEL", PLAYERS),
@@ -231,7 +277,13 @@ NEVER = (
     ("XADD", "another-key", "*", "event", "x"),
     ("SET", "another-key", "x"),
     ("HSET", "another-key", "x", "y"),
+    ("DEL", PART),
+    ("DEL", LAYOUTS),
+    ("SREM", LAYOUTS, "4"),
+    ("RENAME", PART, LAYOUTS),
 )
+# A name that is none of a partition's.
+_OTHER = "game-events:{x}"
 NOT_THEIRS = {
     "producer": (
         ("XRANGE", STREAM, "-", "+"),
@@ -242,6 +294,11 @@ NOT_THEIRS = {
         ("XDEL", STREAM, "1-1"),
         ("XGROUP", "SETID", STREAM, "postgres", "0"),
         ("XGROUP", "DESTROY", STREAM, "postgres"),
+        ("XRANGE", PART, "-", "+"),
+        ("XTRIM", PART, "MAXLEN", "0"),
+        ("HGETALL", PART),
+        ("XADD", _OTHER, "*", "event", "x"),
+        ("HSET", f"{PART}:postgres:counts", "x", "y"),
     ),
     "consumer": (
         ("XGROUP", "DESTROY", STREAM, "postgres"),
@@ -249,10 +306,17 @@ NOT_THEIRS = {
         ("XDEL", STREAM, "1-1"),
         ("XADD", STREAM, "*", "event", "x"),
         ("HSET", PLAYERS, "x", "y"),
+        ("XADD", PART, "*", "event", "x"),
+        ("XTRIM", PART, "MAXLEN", "0"),
+        ("XREAD", "STREAMS", _OTHER, "0"),
+        ("SET", f"{PART}:players", "x"),
+        ("SADD", LAYOUTS, "4"),
     ),
     "operator": (
         ("XACK", STREAM, "postgres", "1-1"),
         ("XREADGROUP", "GROUP", "postgres", "me", "STREAMS", STREAM, ">"),
+        ("XACK", PART, "postgres", "1-1"),
+        ("SET", PART, "x"),
     ),
     "health": (("INFO",), ("XDEL", STREAM, "1-1"), ("XLEN", STREAM), ("GET", "x")),
 }

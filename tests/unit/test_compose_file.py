@@ -111,6 +111,20 @@ def test_who_may_change_the_schema_is_named() -> None:
     }
 
 
+def test_who_reaches_the_stream_is_told_how_it_is_divided() -> None:
+    """One that was not told would write into, or wait for, another number of streams than the others."""
+    reach = {
+        name
+        for name, service in SERVICES.items()
+        if "redis_url_" in str(service.get("environment", {}).get("REDIS_URL_FILE"))
+    }
+    assert reach == {"producer", "consumer", "worker", "infamous"}
+    for name in reach:
+        told = SERVICES[name]["environment"]
+        assert told["STREAM_PARTITIONS"] == "${STREAM_PARTITIONS:-1}"
+        assert told["REDIS_REPLICAS"] == "${REDIS_REPLICAS:-0}"
+
+
 def test_the_archive_is_kept_in_a_volume() -> None:
     """The worker writes it and the command line reads it: both find it in the same place, and nobody else."""
     mounted = {n for n, s in SERVICES.items() if "archive:/archive" in s.get("volumes", ())}
