@@ -20,7 +20,7 @@ import redis
 
 from pipeline.entry import Entry, Form, packed_up, split
 from pipeline.event import Refused
-from pipeline.nodes import Nodes
+from pipeline.nodes import Address, Nodes
 from pipeline.patience import first_line
 from pipeline.stream import (
     FIRST,
@@ -202,16 +202,29 @@ class Streams:
     # --- all of them, one after the other
 
     def ask(self, call: Callable[[Stream], T]) -> Answers[T]:
-        """Ask every stream the same; one that is away keeps nobody from the others."""
+        """Ask every stream the same; one that is away keeps nobody from the others.
+
+        A node that says nothing is waited for once, not by each of its streams.
+        """
         found: dict[str, T] = {}
         away: dict[str, redis.RedisError] = {}
+        # None: nobody said who holds which slots.
+        silent: dict[Address | None, redis.TimeoutError] = {}
         for one in self.all:
+            node = None
             try:
-                found[one.key] = call(one)
+                if None not in silent:
+                    node = self._nodes.holder(one.key)
+                if node in silent:
+                    away[one.key] = silent[node]
+                else:
+                    found[one.key] = call(one)
             except redis.RedisError as error:
                 if not is_temporary(error):
                     raise
                 away[one.key] = error
+                if isinstance(error, redis.TimeoutError):
+                    silent[node] = error
         return Answers(found, away)
 
     def look_and_ask(self, call: Callable[[Stream], T]) -> Answers[T]:

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from infamous import report, shadow, status, trace
 from infamous.prove.cluster import Cluster
+from infamous.prove.proxy import Toxic, proxies
 from infamous.up import console
 from infamous.watch import Watcher
 from jobs import archive as archives
@@ -43,6 +44,7 @@ from producer.simulate import COLE
 from tests import commands
 from tests.conftest import World
 from tests.integration.consuming import is_drained, now_ms, until, working
+from tests.integration.test_proxy import redis_socket, redis_through
 from tests.unit.samples import RETENTION_DAYS, chains
 
 PARTITIONS = 4
@@ -515,6 +517,27 @@ def test_the_tasks_tell_what_is_away(
     send(streams, recent(10))
     consume(streams)
     assert tasks.trim_stream(3600)["away"] == {}
+
+
+# --- a server that is silent
+
+
+def test_a_silent_server_is_waited_for_once(world: World) -> None:
+    """Not once by each stream of it: a job would wait for longer than it may take."""
+    with proxies(redis_socket(world.redis_url)) as (proxy,):
+        url = f"{redis_through(proxy, world.redis_url)}&socket_timeout=0.3"
+        with closing(Streams(url, 16)) as streams:
+            asked: list[str] = []
+
+            def ask(one: Stream) -> None:
+                asked.append(one.key)
+                one.client.ping()
+
+            assert len(streams.ask(ask).whole()) == len(asked) == 17
+            asked.clear()
+            proxy.impose(Toxic.BLACK_HOLE)
+            answers = streams.ask(ask)
+            assert (len(answers.found), len(answers.away), len(asked)) == (0, 17, 1)
 
 
 # --- a Redis Cluster
