@@ -12,6 +12,7 @@ from jobs import manifest as names
 from jobs.archive import Day, days, span, wanted
 from jobs.manifest import Damaged, File, Manifest
 from pipeline.stream import StreamState
+from pipeline.streams import keys
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ONE = datetime(2026, 11, 24, 13, tzinfo=UTC)
@@ -126,3 +127,14 @@ def test_what_there_is_to_be_sent_again() -> None:
     assert "to 4611686018427387904 ms" in (
         note(Reach(True, (5, 2**62), True, None), 0, is_empty=True) or ""
     )
+
+
+def test_a_partition_is_named_after_its_stream() -> None:
+    """The label says one stream, however many there were when it was written; so does every name in it."""
+    labels = [names.partition_of(key) for key in (*keys(1), *keys(12))]
+    assert labels == [*range(13)]
+    made = names.path(12, names.batch_name(7))
+    path = names.file_path("events", date(2026, 11, 24), 12, names.batch_name(7), "ab" * 32)
+    assert names.partition_in(path) == names.partition_in(made) == 12
+    assert names.path_of(path) == names.path_of(made) == made
+    assert names.in_folder([made, "manifests/notes.txt"]) == [made]
