@@ -5,6 +5,9 @@ transaction is begun anew and they go through a temporary table, from which only
 so do the next batches until one holds nothing but new rows. Refused entries go into the quarantine in the
 same transaction, and which hours have changed is told to the rollups. Storing a batch again changes nothing,
 so whoever is not sure whether a COMMIT arrived simply stores it again.
+
+Between two transactions the server keeps nothing for us, so each may be another of its sessions, as behind
+PgBouncer. What a transaction needs is said with its BEGIN, in one message.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -56,19 +60,20 @@ _UNIQUE_VIOLATION: Final = "23505"
 
 _COLUMN_LIST: Final = ", ".join(COLUMNS)
 CREATE_INCOMING: Final = """
-create temporary table if not exists incoming (
+create temporary table incoming (
     id uuid, ts timestamptz, player text, action text, xp_delta integer, karma_delta integer,
     karma_total integer, rank text, energy_source text, seq bigint, details jsonb
-) on commit delete rows
+) on commit drop
 """
 # Asked, not tried: a consumer's role need not be able to read.
 MAY_WRITE: Final = """
 select bool_and(has_table_privilege(name, 'insert'))
+       and has_database_privilege(current_database(), 'temporary')
 from unnest(array['game_events', 'quarantined_events', 'pipeline_health', 'touched_hours']) as name
 """
-LIMIT_IDLE: Final = "set idle_in_transaction_session_timeout = %s"
+BEGIN: Final = "begin; set local idle_in_transaction_session_timeout = %s"
 # A statement that waits for a lock on behalf of a consumer that is gone would wait as long as it likes.
-NOTICE_GONE: Final = "set client_connection_check_interval = '10s'"
+NOTICE_GONE: Final = "set local client_connection_check_interval = '10s'"
 COPY_EVENTS: Final = f"copy game_events ({_COLUMN_LIST}) from stdin (format binary)"
 COPY_INCOMING: Final = f"copy incoming ({_COLUMN_LIST}) from stdin (format binary)"
 # Ordered, so that two batches that hold the same events wait for each other and never deadlock; by ctid
@@ -234,6 +239,8 @@ class Loader:
         self._cutoff = Cutoff(silent_s)
         self._dsn = libpq_url(database_url)
         self._frozen_ms = min(max(1, int(frozen_s * 1000)), 2**31 - 1)
+        # How a transaction begins on the connection.
+        self._begin = ""
         self._name = name
         self._connection: Connection | None = None
         self._days: set[int] = set()
@@ -270,7 +277,10 @@ class Loader:
             try:
                 if is_in_parts:
                     return self._store_in_parts(batch, notes)
-                return self._transaction(lambda cursor: self._store(cursor, batch, rows, notes))
+                return self._transaction(
+                    lambda cursor: self._store(cursor, batch, rows, notes),
+                    is_staged=bool(batch.events) and not self._expects_new,
+                )
             except psycopg2.Error as error:
                 if _is_without_partition(error) and not has_made_partitions:
                     has_made_partitions = True
@@ -317,30 +327,20 @@ class Loader:
                 keepalives_count=3,
                 tcp_user_timeout=30_000,
             )
-            with (
-                self._cutoff.guard(connection),
-                connection,
-                connection.cursor() as cursor,
-            ):
-                cursor.execute(LIMIT_IDLE, (self._frozen_ms,))
-                cursor.execute(CREATE_INCOMING)
-                cursor.execute("savepoint optional")
-                try:
-                    cursor.execute(NOTICE_GONE)
-                except psycopg2.DataError:  # a platform on which the server cannot tell
-                    cursor.execute("rollback to savepoint optional")
+            connection.autocommit = True  # BEGIN and COMMIT are ours to say: see _begun
+            with self._cutoff.guard(connection):
+                self._begin = _beginning(connection, BEGIN % self._frozen_ms)
             self._connection = connection
         return self._connection
 
-    def _transaction(self, work: Callable[[Cursor], T]) -> T:
+    def _transaction(self, work: Callable[[Cursor], T], *, is_staged: bool = False) -> T:
+        """``is_staged``: there is a table for rows of which some may be stored already."""
         self._telling, began_s = [], time.monotonic()
         try:
             connection = self._open()
-            with (
-                self._cutoff.guard(connection),
-                connection,
-                connection.cursor() as cursor,
-            ):
+            # In the same message: a batch costs no further way to the server and back.
+            begin = f"{self._begin}; {CREATE_INCOMING}" if is_staged else self._begin
+            with self._cutoff.guard(connection), _begun(connection, begin) as cursor:
                 done = work(cursor)
         except _Forgot:
             self._days.clear()  # those that it made were undone with it
@@ -354,8 +354,6 @@ class Loader:
             self._days.clear()
             if is_temporary(error) and not _is_without_partition(error):
                 self.close()
-            if isinstance(error.__context__, psycopg2.OperationalError):
-                raise error.__context__ from None  # why it closed, rather than that it is closed
             raise
         self._touched.told(self._telling, began_s)
         return done
@@ -386,7 +384,7 @@ class Loader:
                 forgotten=0 if first else batch.forgotten,
             )
             store = partial(self._store_part, part, notes)
-            stored = stored.and_(self._transaction(store))
+            stored = stored.and_(self._transaction(store, is_staged=True))
         return stored
 
     def _store_part(self, part: Batch, notes: Notes, cursor: Cursor) -> Stored:
@@ -444,6 +442,32 @@ class Loader:
             date = datetime.fromtimestamp(day * 86_400, UTC).date()
             cursor.execute(ENSURE_PARTITIONS, (date, date))
             self._days.add(day)
+
+
+def _beginning(connection: Connection, begin: str) -> str:
+    """How a transaction begins there, which notices that we are gone where the server can tell."""
+    noticing = f"{begin}; {NOTICE_GONE}"
+    try:
+        with _begun(connection, noticing):
+            return noticing
+    except psycopg2.DataError:  # a platform on which it cannot
+        return begin
+
+
+@contextmanager
+def _begun(connection: Connection, begin: str) -> Iterator[Cursor]:
+    """One transaction: committed where the block ends well, else undone."""
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(begin)
+            yield cursor
+        except BaseException:
+            try:
+                cursor.execute("rollback")
+            except psycopg2.Error:  # what ended the connection has been raised, and is what counts
+                connection.close()
+            raise
+        cursor.execute("commit")
 
 
 class _Wire(io.BytesIO):
