@@ -13,7 +13,7 @@ from psycopg2.errors import InsufficientPrivilege
 from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from pipeline import lock, settings, tables
+from pipeline import lock, pooled, settings, tables
 
 # Any number, the same for every runner.
 MIGRATION_LOCK = 4_815_162_342
@@ -98,11 +98,12 @@ def run_online() -> None:
     Several `upgrade head` at once would all see an empty database; a lock inside the migration's own
     transaction would come too late, after Alembic has read the version.
     """
-    url = context.config.attributes.get("database_url") or settings.load().database_url
+    url = context.config.attributes.get("database_url") or settings.load().schema_url
     if url is None:
         raise SystemExit("DATABASE_URL is not set: name a database, or use `infamous migrate`.")
     engine = create_engine(url, poolclass=pool.NullPool)
     with engine.connect() as guard, engine.connect() as connection:
+        pooled.require_session(guard, "A migration")
         _patiently(_be_the_only_one, guard)  # until it is closed
         _patiently(_run, connection)
 

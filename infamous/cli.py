@@ -51,6 +51,7 @@ from jobs.storage import StorageError
 from jobs.tombstones import StillWriting
 from pipeline import stream
 from pipeline.patience import first_line
+from pipeline.pooled import NeedsSession
 from pipeline.settings import SettingsError
 from producer import history
 from producer.outbox import BadState
@@ -105,6 +106,7 @@ def main() -> None:
         BadState,
         proofs.Interrupted,
         NotTheOwner,
+        NeedsSession,
         ShadowError,
         replays.BrokenOff,
         Damaged,

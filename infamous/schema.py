@@ -42,7 +42,7 @@ def migrate(engine: Engine) -> Migrated:
     """Upgrade to the newest revision and make the partitions around today.
 
     Safe when several start at once: they wait for each other. Safe while events are stored: it gives way
-    rather than make others wait behind it. Raises NewerSchema, Locked.
+    rather than make others wait behind it. Raises NewerSchema, Locked, NeedsSession.
     """
     before = revision(engine)
     require_known(before)
@@ -55,7 +55,7 @@ def migrate(engine: Engine) -> Migrated:
 
 
 def upgrade(engine: Engine, *, has_roles: bool = True) -> None:
-    """Upgrade to the newest revision, no more. Raises Locked.
+    """Upgrade to the newest revision, no more. Raises Locked, NeedsSession.
 
     ``has_roles`` False: who may do what is left as it is.
     """

@@ -30,7 +30,7 @@ from jobs.progress import Progress, untold
 from jobs.retention import oldest_kept
 from jobs.sift import packed
 from jobs.storage import Storage
-from pipeline import failpoint, lock
+from pipeline import failpoint, lock, pooled
 from pipeline.entry import Entry
 from pipeline.event import MAX_AHEAD_MS, Reason, Window
 from pipeline.patience import Stopped, first_line, wait_for
@@ -243,8 +243,11 @@ def _is_there(connection: Connection, name: str) -> bool:
 
 @contextmanager
 def alone(engine: Engine) -> Iterator[None]:
-    """Be the only one that builds, swaps or drops a shadow. Raises ShadowError where another goes on."""
+    """Be the only one that builds, swaps or drops a shadow. Raises ShadowError where another goes on, and
+    NeedsSession.
+    """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as guard:
+        pooled.require_session(guard, "A shadow")
         # Whoever was killed may take a moment to be gone.
         guard.exec_driver_sql(f"set lock_timeout = '{_TURN_S}s'")
         try:

@@ -68,11 +68,13 @@ class Plan:
     for_s: float | None
 
 
-def up(config: Settings, plan: Plan, servers: Servers, engine: Engine, console: Console) -> None:
+def up(
+    config: Settings, plan: Plan, servers: Servers, engine: Engine, owner: Engine, console: Console
+) -> None:
     """Run everything; returns when asked to stop, with nothing left running.
 
-    Raises AlreadyUp, and what the parts raise: NewerSchema, ChildFailed, Evicts, SettingsError, redis and
-    SQLAlchemy errors.
+    ``owner`` connects as whoever may change the schema. Raises AlreadyUp, and what the parts raise:
+    NewerSchema, NeedsSession, ChildFailed, Evicts, SettingsError, redis and SQLAlchemy errors.
     """
 
     def restore_terminal() -> None:
@@ -81,7 +83,7 @@ def up(config: Settings, plan: Plan, servers: Servers, engine: Engine, console: 
             console.show_cursor(True)
 
     with _alone(config), on_signals(GRACE_S, restore_terminal) as stop:
-        Run(config, plan, servers, engine, console, stop).run()
+        Run(config, plan, servers, engine, owner, console, stop).run()
 
 
 @contextmanager
@@ -108,11 +110,13 @@ class Run:
         plan: Plan,
         servers: Servers,
         engine: Engine,
+        owner: Engine,
         console: Console,
         stop: threading.Event,
     ) -> None:
         self.config, self.plan, self.servers = config, plan, servers
-        self.engine, self.console, self.stop = engine, console, stop
+        self.engine, self.owner = engine, owner
+        self.console, self.stop = console, stop
         self.streams = Streams(
             servers.redis_url, config.stream_partitions, replicas=config.redis_replicas
         )
@@ -186,7 +190,7 @@ class Run:
         )
 
     def _migrate(self) -> None:
-        done = schema.migrate(self.engine)
+        done = schema.migrate(self.owner)
         if done.before != done.after:
             self.console.print(f"Schema migrated to revision {done.after}.")
 

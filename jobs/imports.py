@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -27,7 +28,7 @@ from jobs.mapping import Plan, payload_of
 from jobs.progress import Progress, untold
 from jobs.records import Contents, Row
 from jobs.refusals import Refusals
-from pipeline import failpoint
+from pipeline import failpoint, turn
 from pipeline.entry import packed_up
 from pipeline.event import Reason, Refused, Window, decode_all
 from pipeline.streams import Streams
@@ -40,8 +41,6 @@ _EVENTS_AN_ENTRY: Final = 100
 MOST_UNREAD: Final = 300
 _SAMPLES: Final = 3
 
-# One process at a time imports a file: two would do each other no harm, but the work twice.
-LOCK: Final = text("select pg_try_advisory_lock(:key)")
 BEGIN: Final = text("""
 insert into imports (sha256, name) values (:sha256, :name) on conflict (sha256) do nothing
 """)
@@ -154,13 +153,8 @@ def import_file(
     what = _looked_at(path, plan)
     sha256 = hashlib.sha256(what.sha256 + plan.as_text().encode()).digest()
     its = {"sha256": sha256}
-    with engine.connect() as connection:
+    with _alone(engine, path, sha256) as connection:
         with connection.begin():
-            key = int.from_bytes(sha256[:8], signed=True)
-            if not connection.execute(LOCK, {"key": key}).scalar_one():
-                raise BeingImported(
-                    f"{path} is being imported by another process: wait for that one, or stop it."
-                )
             connection.execute(BEGIN, its | {"name": path.name})
             if is_again:
                 connection.execute(BEGIN_AGAIN, its)
@@ -217,6 +211,18 @@ def rehearse(
         else:
             return books.closed(is_complete=True)
     return books.closed(is_complete=False)
+
+
+@contextmanager
+def _alone(engine: Engine, path: Path, sha256: bytes) -> Iterator[Connection]:
+    """Be the only one that imports the file: two would do each other no harm, but the work twice."""
+    with turn.taken(engine, int.from_bytes(sha256[:8], signed=True)) as is_ours:
+        if not is_ours:
+            raise BeingImported(
+                f"{path} is being imported by another process: wait for that one, or stop it."
+            )
+        with engine.connect() as connection:
+            yield connection
 
 
 def _looked_at(path: Path, plan: Plan) -> Contents:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from jobs.owner import owner_of_tables
 from jobs.progress import Progress, untold
-from pipeline import failpoint, partitions
+from pipeline import failpoint, partitions, pooled
 
 # Any number, the same for every run: one drops, the next one comes after it.
 _LOCK: Final = 4_815_162_347
@@ -99,12 +99,13 @@ def drop_old(
     """Drop the partitions of days that are out of retention on the UTC day ``today``.
 
     Several at once come one after the other. Broken off anywhere, the next one goes on from there: it finds
-    what was detached by half, and what was detached and not dropped. Raises NotTheOwner.
+    what was detached by half, and what was detached and not dropped. Raises NotTheOwner, NeedsSession.
     """
     oldest = oldest_kept(today, retention_days)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if is_dry_run:
             return _sorted_out(_find(connection), oldest)
+        pooled.require_session(connection, "Retention")
         owner_of_tables(connection)
         connection.execute(TAKE_TURN, {"lock": _LOCK})  # until the connection is closed
         connection.exec_driver_sql(LIMIT)

@@ -8,23 +8,21 @@ tombstone is there, and removed, when a player is forgotten, and nobody undoes w
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from sqlalchemy import Connection, Engine, text
 
+from pipeline import turn
 from pipeline.tombstone import sha256_of
 
 # Any number, the same for all who write the archive.
 _LOCK: Final = 4_815_162_349
-_LOOK_EVERY_S: Final = 0.2
 # Longer than a turn of the archiver takes.
 PATIENCE_S: Final = 150.0
 
 FORGOTTEN: Final = text("select player_sha256 from forgotten_players")
-TRY: Final = text("select pg_try_advisory_lock(:lock)")
 
 
 class StillWriting(Exception):
@@ -45,21 +43,18 @@ def read(connection: Connection) -> Callable[[str], bool]:
 @contextmanager
 def alone(
     engine: Engine, patience_s: float = PATIENCE_S, stop: threading.Event | None = None
-) -> Iterator[Connection]:
+) -> Iterator[None]:
     """Be the only one that writes the archive for as long as the block lasts, whoever is killed meanwhile.
 
     Waits ``patience_s`` for another, or until stopped; raises StillWriting.
     """
-    stop, deadline = stop or threading.Event(), time.monotonic() + patience_s
-    with engine.connect() as connection:
-        # Tried, not waited for: a job that waits for a long erasure keeps all other jobs waiting.
-        while not _takes_turn(connection):
-            if time.monotonic() >= deadline or stop.wait(_LOOK_EVERY_S):
-                raise StillWriting(
-                    "The archive is being written, or a player erased from it, by another process: run it"
-                    " again in a while."
-                )
-        yield connection
+    with turn.taken(engine, _LOCK, patience_s=patience_s, stop=stop) as is_ours:
+        if not is_ours:
+            raise StillWriting(
+                "The archive is being written, or a player erased from it, by another process: run it"
+                " again in a while."
+            )
+        yield
 
 
 @contextmanager
@@ -67,13 +62,7 @@ def known(
     engine: Engine, patience_s: float = PATIENCE_S, stop: threading.Event | None = None
 ) -> Iterator[Callable[[str], bool]]:
     """The same, with the answer whether a player was forgotten: whoever forgets one waits for the end."""
-    with alone(engine, patience_s, stop) as connection:
-        is_forgotten = read(connection)
-        connection.commit()  # no transaction is to be open all the while
+    with alone(engine, patience_s, stop):
+        with engine.connect() as connection:
+            is_forgotten = read(connection)
         yield is_forgotten
-
-
-def _takes_turn(connection: Connection) -> bool:
-    """Take the lock until the connection is closed, if nobody has it."""
-    with connection.begin():
-        return bool(connection.execute(TRY, {"lock": _LOCK}).scalar_one())

@@ -54,8 +54,8 @@ def up(
     history.check_days(days, settings.load().retention_days)
     console = ups.console()
     plan = ups.Plan(rate, players, consumers, days, seed, for_s)
-    with stoppable(), joined(say=console.print) as house:
-        ups.up(house.config, plan, house.servers, house.engine, console)
+    with stoppable(), joined(say=console.print) as house, house.owner() as owner:
+        ups.up(house.config, plan, house.servers, house.engine, owner, console)
 
 
 @app.command()
@@ -74,10 +74,10 @@ def migrate(
     urls = [
         settings.load({"DATABASE_URL_FILE": str(path)}).database_url or "" for path in login or ()
     ]
-    with joined() as house:
+    with joined() as house, house.owner() as engine:
         log.adopt("alembic")  # it may have something to say: that it gives way, or may not grant
-        done = schema.migrate(house.engine)
-        logins.allow(house.engine, urls)
+        done = schema.migrate(engine)
+        logins.allow(engine, urls)
     if as_json:
         print_json({"before": done.before, "after": done.after, "partitions": done.partitions_made})
     else:
