@@ -7,12 +7,16 @@ are, every transaction takes on that role, and is a reader's, so that a slip of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import pandas as pd
 from sqlalchemy import Connection, CursorResult, Engine, create_engine, event, pool, text
+from sqlalchemy.exc import DBAPIError
 
+from analytics import replica
 from analytics.frames import typed
+from analytics.replica import Cancelled
 from pipeline import settings
 from pipeline.settings import SettingsError
 
@@ -25,8 +29,8 @@ _ROWS: Final = 100_000
 
 
 def connect() -> Engine:
-    """The database that DATABASE_URL or DATABASE_URL_FILE names; SettingsError where none is named."""
-    url = settings.load().database_url
+    """The database that READ_DATABASE_URL names, or DATABASE_URL; SettingsError where none is named."""
+    url = settings.load().reading_url
     if url is None:
         raise SettingsError(
             "DATABASE_URL must name a database: `infamous lab` starts Jupyter with that of `infamous up`."
@@ -53,15 +57,16 @@ def reader(url: str) -> Engine:
 def query(engine: Engine, sql: str, **values: Any) -> pd.DataFrame:
     """What a query answers, one column a column, typed; ``:name`` in it stands for the value of that name.
 
-    Types are those of :func:`analytics.frames.typed`: moments are aware, in UTC.
+    Types are those of :func:`analytics.frames.typed`: moments are aware, in UTC. Raises Cancelled, as the
+    others do, where a replica breaks it off.
     """
-    with engine.connect() as connection:
+    with _asked(engine) as connection:
         return _frame(connection.execute(text(sql), values))
 
 
 def verbatim(engine: Engine, sql: str) -> pd.DataFrame:
     """The same of SQL as it is, in which a colon and a percent sign are just that."""
-    with engine.connect() as connection:
+    with _asked(engine) as connection:
         return _frame(connection.execution_options(no_parameters=True).exec_driver_sql(sql))
 
 
@@ -70,13 +75,24 @@ def chunks(engine: Engine, sql: str, rows: int = _ROWS, **values: Any) -> Iterat
 
     One frame at least comes, empty where there is no row. All of it is of one moment.
     """
-    with engine.connect() as connection:
+    with _asked(engine) as connection:
         streaming = connection.execution_options(stream_results=True, max_row_buffer=rows)
         result = streaming.execute(text(sql), values)
         columns, is_first = _columns(result), True
         while (part := result.fetchmany(rows)) or is_first:
             yield typed([tuple(row) for row in part], columns)
             is_first = False
+
+
+@contextmanager
+def _asked(engine: Engine) -> Iterator[Connection]:
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except DBAPIError as error:
+        if replica.is_conflict(error):
+            raise Cancelled from error
+        raise
 
 
 def _frame(result: CursorResult[Any]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from analytics.period import BadPeriod
 from analytics.redash.client import RedashError
 from analytics.redash.marked import Malformed
+from analytics.replica import Cancelled
 from analytics.report.shelf import CannotWrite
 from infamous import schema
 from infamous import up as ups
@@ -119,6 +120,7 @@ def main() -> None:
         RedashError,
         LabError,
         CannotWrite,
+        Cancelled,
     ) as error:
         end(str(error))
     except ProgrammingError as error:

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, NoReturn
 
@@ -49,11 +49,14 @@ class House:
     @contextmanager
     def owner(self) -> Iterator[Engine]:
         """The same database, as whoever may change its schema, and erase."""
-        engine = _engine(self.config.migrator_database_url or self.servers.database_url)
-        try:
+        with _opened(self.config.migrator_database_url or self.servers.database_url) as engine:
             yield engine
-        finally:
-            engine.dispose()
+
+    @contextmanager
+    def reader(self) -> Iterator[Engine | None]:
+        """Where is read, where that is another database."""
+        with _reader(self.config) as engine:
+            yield engine
 
 
 @contextmanager
@@ -76,10 +79,17 @@ class Tables:
     """Everything that a command needs which only looks at what is stored."""
 
     config: Settings
-    database_url: str
+    # Where to read.
+    reading_url: str
     engine: Engine
     # For the pass_fds of children that read: the server runs as long as they do.
     lock_fds: tuple[int, ...]
+
+    @contextmanager
+    def reader(self) -> Iterator[Engine | None]:
+        """Where is read, where that is another database."""
+        with _reader(self.config) as engine:
+            yield engine
 
 
 @contextmanager
@@ -87,14 +97,16 @@ def tables() -> Iterator[Tables]:
     """Join the database alone: whoever reads what is stored may have no way to the stream."""
     config = settings.load()
     log.configure(config.log_format, config.log_level)
-    if config.database_url is None:
+    # Who knows no other database than the one to read has all that is needed.
+    url = config.database_url or config.read_database_url
+    if url is None:
         _require_data(config)
-    with servers.joined(config.home, config.database_url, _NO_REDIS, say=log.complain) as found:
-        engine = _engine(found.database_url)
-        try:
-            yield Tables(config, found.database_url, engine, found.lock_fds)
-        finally:
-            engine.dispose()
+    with (
+        servers.joined(config.home, url, _NO_REDIS, say=log.complain) as found,
+        _opened(found.database_url) as engine,
+    ):
+        reading_url = config.read_database_url or found.database_url
+        yield Tables(config, reading_url, engine, found.lock_fds)
 
 
 @contextmanager
@@ -106,21 +118,31 @@ def joined(*, must_exist: bool = False, say: Any = log.complain) -> Iterator[Hou
     if must_exist and is_embedded:
         _require_data(config)
     with servers.joined(config.home, config.database_url, config.redis_url, say=say) as found:
-        engine = _engine(found.database_url)
         streams = Streams(found.redis_url, config.stream_partitions, replicas=config.redis_replicas)
-        try:
+        with closing(streams), _opened(found.database_url) as engine:
             yield House(config, found, engine, streams)
-        finally:
-            streams.close()
-            engine.dispose()
 
 
-def _engine(url: str) -> Engine:
-    return create_engine(
+@contextmanager
+def _opened(url: str) -> Iterator[Engine]:
+    engine = create_engine(
         url,
         poolclass=pool.NullPool,
         connect_args={"connect_timeout": 5, "tcp_user_timeout": 10_000},
     )
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _reader(config: Settings) -> Iterator[Engine | None]:
+    if config.read_database_url is None:
+        yield None
+        return
+    with _opened(config.read_database_url) as engine:
+        yield engine
 
 
 def _require_data(config: Settings) -> None:

@@ -80,6 +80,7 @@ def running(
         command=["jupyterlab", *(f"--{name}={value}" for name, value in options.items())],
         environment={
             "DATABASE_URL": database_url,
+            "READ_DATABASE_URL": database_url,
             "JUPYTER_TOKEN": token,
             **{
                 f"JUPYTER_{kind.upper()}_DIR": str(folder / "jupyter" / kind)

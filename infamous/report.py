@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infamous.audit import Audit
+from infamous.caught_up import Behind
 from infamous.schema import Migrated
 from infamous.status import Part, Status
 from infamous.trace import Trace
@@ -99,6 +100,10 @@ def status(now: Status) -> Table:
             table.add_row(Text("partitions", style=_ALARM), Text(words, style=_ALARM))
         else:
             table.add_row("partitions", words)
+    if now.behind is not None:
+        words, is_alarm = _behind(now.behind)
+        style = _ALARM if is_alarm else ""
+        table.add_row(Text("replica", style=style), Text(words, style=style))
     table.add_row("servers", f"{now.redis_version}, Postgres {now.postgres_version}")
     newer = "" if now.schema_revision == now.schema_head else f" (this version: {now.schema_head})"
     table.add_row("schema", f"{now.schema_revision or 'none'}{newer}")
@@ -143,6 +148,15 @@ def dropped(done: Dropped, *, is_dry_run: bool) -> str:
             " again, or rename them."
         )
     return "\n".join(lines)
+
+
+def _behind(behind: Behind) -> tuple[str, bool]:
+    """What is known of the replica, and whether somebody should look."""
+    if behind.trouble is not None:
+        return f"does not answer: {behind.trouble}", True
+    if behind.replica is None:
+        return "none: READ_DATABASE_URL names a database that is written to", False
+    return behind.replica.told(), behind.replica.is_late
 
 
 def _memory(memory: Memory) -> str:

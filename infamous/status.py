@@ -11,7 +11,8 @@ from typing import Any, Final
 import redis
 from sqlalchemy import Connection, Engine, text
 
-from infamous import schema
+from infamous import caught_up, schema
+from infamous.caught_up import Behind
 from pipeline import partitions
 from pipeline.event import datetime_of
 from pipeline.patience import first_line
@@ -89,6 +90,8 @@ class Status:
     holder: Holder | None
     # Each stream that exists, is written into, or is away.
     parts: tuple[Part, ...] = ()
+    # None: nobody named another database to be read.
+    behind: Behind | None = None
 
     @property
     def oldest_waiting_s(self) -> float | None:
@@ -137,8 +140,10 @@ def _seen(source: Stream) -> _Seen:
     return _Seen(source.state(), source.produced(), source.memory(), source.holder())
 
 
-def status(streams: Streams, engine: Engine) -> Status:
-    """Ask both servers. Raises what redis-py raises where no stream answers."""
+def status(streams: Streams, engine: Engine, reader: Engine | None = None) -> Status:
+    """Ask both servers, and the one at which is read, where that is another. Raises what redis-py raises
+    where no stream answers.
+    """
     with engine.connect() as connection:
         revision = schema.revision(engine)
         version = str(connection.execute(text("show server_version")).scalar_one())
@@ -157,6 +162,7 @@ def status(streams: Streams, engine: Engine) -> Status:
         memory=shortest(one.memory for one in seen.values()),
         holder=furthest_behind(one.holder for one in seen.values()),
         parts=_parts(streams, seen, answers.reasons),
+        behind=None if reader is None else caught_up.look(engine, reader),
     )
 
 
@@ -217,7 +223,7 @@ def redis_version(streams: Streams) -> str:
 def as_json(now: Status) -> dict[str, Any]:
     """The same facts for scripts: plain values, ISO times, flat where a script looks first."""
     tables = now.tables
-    return {
+    facts: dict[str, Any] = {
         "at": now.at,
         "entries": now.stream.entries,
         "undelivered": now.stream.undelivered,
@@ -271,3 +277,12 @@ def as_json(now: Status) -> dict[str, Any]:
         "servers": {"redis": now.redis_version, "postgres": f"Postgres {now.postgres_version}"},
         "schema": {"revision": now.schema_revision, "head": now.schema_head},
     }
+    if now.behind is not None:
+        replica = now.behind.replica
+        facts["replica"] = {
+            "is_replica": replica is not None,
+            "is_caught_up": replica.has_all if replica else None,
+            "delay_s": replica.delay_s if replica else None,
+            "trouble": now.behind.trouble,
+        }
+    return facts

@@ -201,7 +201,8 @@ def make_report(days: int) -> dict[str, Any]:
     """
     _require(1 <= days <= LONGEST_DAYS, f"days must be 1 to {LONGEST_DAYS}, not {days}.")
     config = settings.load()
-    if config.database_url is None:
+    url = config.reading_url
+    if url is None:
         raise SettingsError("DATABASE_URL must name a server: set it.")
     try:
         with on_signals() as stop:
@@ -210,12 +211,12 @@ def make_report(days: int) -> dict[str, Any]:
             from analytics.report.freshness import freshness  # noqa: PLC0415
             from analytics.report.make import make  # noqa: PLC0415
 
-            engine, end_s = data.reader(config.database_url), time.monotonic() + MOST_AWAITING_S
+            engine, end_s = data.reader(url), time.monotonic() + MOST_AWAITING_S
             while not freshness(engine).has_whole_days and time.monotonic() < end_s:
                 if stop.wait(_LOOK_S):
                     break
             made = make(
-                config.database_url,
+                url,
                 days,
                 config.reports,
                 config.reports_kept,

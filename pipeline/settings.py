@@ -34,6 +34,8 @@ _KINDS: Final[dict[Any, str]] = {
     Seconds: "a number of seconds above 0, up to 31536000 (a year)",
 }
 
+# The role of dashboards and notebooks.
+READER: Final = "infamous_bi"
 _SQLALCHEMY_SCHEME: Final = "postgresql+psycopg2"
 _POSTGRES_SCHEMES: Final = frozenset({"postgres", "postgresql", _SQLALCHEMY_SCHEME})
 # libpq and redis-py take a password after the question mark, too.
@@ -52,7 +54,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # None means: an embedded server in the data folder.
     database_url: str | None = None
     redis_url: str | None = None
-    # The role that drops old partitions, swaps tables and erases players; None: that of database_url.
+    # Where reports, notebooks and dashboards read, as a replica; None: at database_url.
+    read_database_url: str | None = None
+    # The role that changes the schema, drops old partitions, swaps tables and erases players, at Postgres
+    # itself where database_url leads to a pooler; None: that of database_url.
     migrator_database_url: str | None = None
     # Into how many streams events are divided by player; more than one are for a Redis Cluster.
     stream_partitions: Partitions = 1
@@ -99,6 +104,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
+    def reading_url(self) -> str | None:
+        """The database, for whoever reads and does nothing else."""
+        return self.read_database_url or self.database_url
+
+    @property
+    def source_url(self) -> str | None:
+        """The database for Redash: where it was said, else where we read, as who reads and does no more."""
+        reads = self.read_database_url
+        is_reader = reads is not None and urlsplit(reads).username == READER
+        return self.redash_source_url or (reads if is_reader else None)
+
+    @property
     def queue_url(self) -> str | None:
         """The Redis that RQ uses."""
         return self.rq_redis_url or self.redis_url
@@ -142,7 +159,7 @@ def load(environment: Mapping[str, str] | None = None, *, dotenv: Path | None = 
         value = _lookup(environment if is_said else from_file, name)
         if value:
             values[field] = value
-    for field in ("database_url", "migrator_database_url"):
+    for field in ("database_url", "read_database_url", "migrator_database_url"):
         if field in values:
             values[field] = _sqlalchemy_url(field.upper(), values[field])
     for field in ("redis_url", "rq_redis_url"):

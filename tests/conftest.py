@@ -188,6 +188,8 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The developer's settings and data folder are no part of a test."""
     for name in (
         "DATABASE_URL",
+        "READ_DATABASE_URL",
+        "MIGRATOR_DATABASE_URL",
         "REDIS_URL",
         "RQ_REDIS_URL",
         "STREAM_PARTITIONS",

@@ -9,10 +9,11 @@ from typing import Any, Final
 import pandas as pd
 from sqlalchemy import Engine
 
-from analytics import known, words
+from analytics import known, replica, words
 from analytics.ask import ask
 from analytics.data import query
 from analytics.period import Period
+from analytics.replica import Replica
 
 _HOUR: Final = timedelta(hours=1)
 # As old as this, the newest event says that something, or everybody, stands still.
@@ -39,6 +40,8 @@ class Freshness:
     complete_to: datetime | None = None
     # The first that was rolled up.
     first_day: date | None = None
+    # Where all of this was read; None: in the database that is written to.
+    replica: Replica | None = None
 
     @property
     def awaits_hours(self) -> int:
@@ -76,13 +79,17 @@ class Freshness:
             told.append(f"All that was sent before {_moment(self.complete_to)} is stored.")
         if self.oldest_event is not None:
             told.append(f"Raw events are kept since {self.oldest_event:%-d %b %Y}.")
+        if self.replica is not None and not self.replica.is_late:
+            told.append(f"All of it is read from a replica, which {self.replica.told()}.")
         return told
 
     def warnings(self, period: Period) -> list[str]:
         """What to know before reading anything of this period, in sentences."""
-        if self.newest_event is None and self.rolled_up_to is None:
-            return ["There is no event yet: what follows shows what there will be."]
         told = []
+        if self.replica is not None and self.replica.is_late:
+            told.append(f"All of it is read from a replica, which {self.replica.told()}.")
+        if self.newest_event is None and self.rolled_up_to is None:
+            return [*told, "There is no event yet: what follows shows what there will be."]
         if self.newest_event is None:
             told.append("No raw event is kept any more: what follows is of rollups alone.")
         elif self.at - self.newest_event >= _OLD:
@@ -106,6 +113,8 @@ class Freshness:
 
 def freshness(engine: Engine) -> Freshness:
     """How far the data reach now."""
+    # First: what is read after it is of that moment or a later one.
+    seen = replica.look(engine)
     row = query(engine, _REACHED).iloc[0]
     rollup = _known(row["newest_rollup"])
     return Freshness(
@@ -115,6 +124,7 @@ def freshness(engine: Engine) -> Freshness:
         rolled_up_to=None if rollup is None else rollup + _HOUR,
         complete_to=_known(ask(engine, "live_delay")["complete_to"].iloc[0]),
         first_day=known.first_day(engine),
+        replica=seen,
     )
 
 

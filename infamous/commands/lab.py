@@ -27,11 +27,12 @@ def open_lab(
     if not lab.is_installed():
         end("JupyterLab is not installed here: run `make lab`, which installs and starts it.")
     with stoppable(), tables() as found, on_signals(lab.GRACE_S) as stop:
-        rolled_up.roll_up(found.engine, stop)
+        with found.reader() as reader:
+            rolled_up.roll_up(found.engine, reader, stop)
         if stop.is_set():
             return
         home, reports = found.config.home, found.config.reports
-        running = lab.running(home, found.database_url, reports, port, found.lock_fds)
+        running = lab.running(home, found.reading_url, reports, port, found.lock_fds)
         with running as (child, at, leads_there):
             print(f"{at}\nNotebooks of yours go into work/. Ctrl-C ends it.", flush=True)
             if browser:

@@ -20,8 +20,8 @@ app = house.commands()
 @app.command()
 def status(*, as_json: AsJson = False) -> None:
     """Show what is on the streams, what waits, and what is stored."""
-    with joined(must_exist=True) as house:
-        now = statuses.status(house.streams, house.engine)
+    with joined(must_exist=True) as house, house.reader() as reader:
+        now = statuses.status(house.streams, house.engine, reader)
     if as_json:
         print_json(statuses.as_json(now))
     else:

@@ -56,7 +56,7 @@ def _redash(wait_s: float = 0.0) -> Redash:
 def show_plan(files: Files = folder.OURS, prune: Prune = False, as_json: AsJson = False) -> None:
     """Show what Redash lacks of what the files say; change nothing."""
     spec, redash = folder.read(files), _redash()
-    at = source.find(redash, settings.load().redash_source_url)
+    at = source.find(redash, settings.load().source_url)
     planned = plan.plan(spec, found.read(redash, spec.dashboards), at.id)
     if as_json:
         print_json(redash_report.plan_json(planned, at, prune=prune))
@@ -77,7 +77,7 @@ def bring(
 ) -> None:
     """Bring Redash to what the files say; what is so already is not written."""
     spec, redash = folder.read(files), _redash(wait)
-    at = source.find(redash, settings.load().redash_source_url)
+    at = source.find(redash, settings.load().source_url)
     with progress.shown("Bringing to Redash") as tell:
         done = applying.apply(
             redash,

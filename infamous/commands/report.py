@@ -43,7 +43,8 @@ def make(
     days = days_of(since)
     require_packages()
     with tables() as found, on_signals() as stop:
-        rolled_up.roll_up(found.engine, stop)
+        with found.reader() as reader:
+            rolled_up.roll_up(found.engine, reader, stop)
         try:
             made, seconds = _made(found, days, out, stop)
         except Stopped:
@@ -76,7 +77,7 @@ def _made(found: Tables, days: int, out: Path | None, stop: threading.Event) -> 
     began_s = time.monotonic()
     with progress.shown("Running notebooks") as tell:
         made = make(
-            found.database_url,
+            found.reading_url,
             days,
             found.config.reports if out is None else out.expanduser().resolve(),
             found.config.reports_kept,

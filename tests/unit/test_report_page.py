@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytics.period import Period
+from analytics.replica import Replica
 from analytics.report.extract import Plot, Section, Sentence, section
 from analytics.report.freshness import Freshness
 from analytics.report.headline import Headline, Number, comparable, numbers
@@ -30,6 +31,7 @@ FRESH: Final = Freshness(
     complete_to=AT - timedelta(seconds=3),
     first_day=PERIOD.first,
 )
+REPLICA: Final = Replica(AT, AT - timedelta(seconds=2), 7, has_all=False)
 NOTHING: Final = Headline(numbers({}, None), None)
 SVG: Final = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="5"/>'
 PLAYED: Final = Section(
@@ -317,6 +319,14 @@ def test_fresh_data_are_told_without_a_warning() -> None:
     ]
 
 
+def test_a_replica_is_told_of() -> None:
+    """Whoever reads the numbers knows where they were read, and how far that was behind."""
+    told = replace(FRESH, replica=REPLICA)
+    sentence = "All of it is read from a replica, which is 2 s behind."
+    assert (told.warnings(PERIOD), told.facts()) == ([], [*FRESH.facts(), sentence])
+    assert sentence in looked(freshness=told).text
+
+
 @pytest.mark.parametrize(
     ("freshness", "warning"),
     [
@@ -327,6 +337,10 @@ def test_fresh_data_are_told_without_a_warning() -> None:
         (replace(FRESH, first_day=date(2026, 11, 25)), "Nothing is known of the days before 25 Nov 2026"),
         (replace(FRESH, rolled_up_to=None), "1,081 hours of events are not rolled up yet"),
         (replace(FRESH, rolled_up_to=AT - timedelta(hours=30)), "31 hours of events are not rolled"),
+        (
+            replace(FRESH, replica=replace(REPLICA, replayed_at=AT - timedelta(minutes=7))),
+            "All of it is read from a replica, which is 7 min behind",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_told_before_any_number(freshness: Freshness, warning: str) -> None:

@@ -51,6 +51,7 @@ def test_every_setting_can_come_from_a_file(name: str, tmp_path: Path, dotenv: P
     """Secrets are handed over as files; the line end an editor leaves is no part of the value."""
     values = {
         "DATABASE_URL": "postgresql+psycopg2://h/d",
+        "READ_DATABASE_URL": "postgresql+psycopg2://h/d",
         "MIGRATOR_DATABASE_URL": "postgresql+psycopg2://h/d",
         "REDIS_URL": "redis://h",
         "RQ_REDIS_URL": "redis://h",
@@ -268,3 +269,27 @@ def test_an_archive_in_memory_is_none(dotenv: Path) -> None:
     """What is put there is gone with the process, and the stream would be trimmed all the same."""
     with pytest.raises(SettingsError, match="ARCHIVE_URL names the memory of a process"):
         settings.load({"ARCHIVE_URL": "memory://archive"}, dotenv=dotenv)
+
+
+@pytest.mark.parametrize(
+    ("environment", "reads_at", "source"),
+    [
+        ({}, None, None),
+        ({"DATABASE_URL": "postgresql://infamous_bi@h/d"}, "infamous_bi@h/d", None),
+        ({"READ_DATABASE_URL": "postgresql://me@r/d"}, "me@r/d", None),
+        ({"READ_DATABASE_URL": "postgresql://infamous_bi@r/d"}, "infamous_bi@r/d", "infamous_bi@r/d"),
+        (
+            {"DATABASE_URL": "postgresql://h/d", "READ_DATABASE_URL": "postgresql://infamous_bi@r/d",
+             "REDASH_SOURCE_URL": "postgresql://infamous_bi@s/d"},
+            "infamous_bi@r/d", "infamous_bi@s/d",
+        ),
+    ],
+    ids=["nothing said", "one database", "somebody reads", "the reader reads", "Redash elsewhere"],
+)  # fmt: skip
+def test_where_is_read(
+    environment: dict[str, str], reads_at: str | None, source: str | None, dotenv: Path
+) -> None:
+    """Where it was said, else in the one database; Redash is given no role that may do more than read."""
+    loaded = settings.load(environment, dotenv=dotenv)
+    found = [url and url.partition("://")[2] for url in (loaded.reading_url, loaded.source_url)]
+    assert found == [reads_at, source]

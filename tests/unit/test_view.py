@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from rich.console import Console, RenderableType
 
+from analytics.replica import Replica
 from infamous import report, view
 from infamous.audit import Audit, Broken
+from infamous.caught_up import Behind
 from infamous.status import Status, Tables
 from infamous.trace import Trace
 from infamous.view import Frame
@@ -208,6 +210,13 @@ def test_the_status_shows_any_consumers_name(name: str) -> None:
         ({"stream": StreamState(undelivered=20_000, undelivered_is_estimate=True)}, "about 20,000"),
         ({}, "2025-11-24T16:00:00.000+00:00, 3.0 s ago"),
         ({}, "2 not_json"),
+        ({"behind": Behind(None, "no route to host")}, "does not answer: no route to host"),
+        ({"behind": Behind(None)}, "none: READ_DATABASE_URL names a database that is written to"),
+        ({"behind": Behind(Replica(AT, AT, 0, has_all=True))}, "has all there is"),
+        (
+            {"behind": Behind(Replica(AT, None, 0, has_all=False))},
+            "is behind, nobody knows how far",
+        ),
     ],
 )
 def test_the_status_in_every_situation(changes: dict[str, Any], words: str) -> None:
