@@ -102,8 +102,8 @@ def run_online() -> None:
     if url is None:
         raise SystemExit("DATABASE_URL is not set: name a database, or use `infamous migrate`.")
     engine = create_engine(url, poolclass=pool.NullPool)
+    pooled.require_session(engine, "A migration")
     with engine.connect() as guard, engine.connect() as connection:
-        pooled.require_session(guard, "A migration")
         _patiently(_be_the_only_one, guard)  # until it is closed
         _patiently(_run, connection)
 

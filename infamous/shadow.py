@@ -246,8 +246,8 @@ def alone(engine: Engine) -> Iterator[None]:
     """Be the only one that builds, swaps or drops a shadow. Raises ShadowError where another goes on, and
     NeedsSession.
     """
+    pooled.require_session(engine, "A shadow")
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as guard:
-        pooled.require_session(guard, "A shadow")
         # Whoever was killed may take a moment to be gone.
         guard.exec_driver_sql(f"set lock_timeout = '{_TURN_S}s'")
         try:

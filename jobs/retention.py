@@ -102,10 +102,11 @@ def drop_old(
     what was detached by half, and what was detached and not dropped. Raises NotTheOwner, NeedsSession.
     """
     oldest = oldest_kept(today, retention_days)
+    if not is_dry_run:
+        pooled.require_session(engine, "Retention")
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if is_dry_run:
             return _sorted_out(_find(connection), oldest)
-        pooled.require_session(connection, "Retention")
         owner_of_tables(connection)
         connection.execute(TAKE_TURN, {"lock": _LOCK})  # until the connection is closed
         connection.exec_driver_sql(LIMIT)

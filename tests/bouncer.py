@@ -56,7 +56,9 @@ def require() -> str:
 
 
 @contextmanager
-def bounced(database_url: str, folder: Path) -> Iterator[Bouncer]:
+def bounced(
+    database_url: str, folder: Path, *, mode: str = "transaction", sessions: int = POOL
+) -> Iterator[Bouncer]:
     """Start it before the server of this URL, on loopback; it is gone afterwards."""
     program, url = require(), make_url(database_url)
     user = url.username or ""
@@ -73,8 +75,8 @@ listen_port = {bouncer.port}
 unix_socket_dir =
 auth_type = trust
 auth_file = {users}
-pool_mode = transaction
-default_pool_size = {POOL}
+pool_mode = {mode}
+default_pool_size = {sessions}
 max_client_conn = 200
 query_wait_timeout = {_WAIT_S}
 """,

@@ -108,22 +108,29 @@ def pid(connection: Connection) -> int:
 # --- what it is
 
 
-def test_sessions_are_shared(shared: World) -> None:
-    """Two clients that stay connected get the same session in turn: the tests here test what they say."""
-    with shared.engine.connect() as one, shared.engine.connect() as other:
-        pids = []
-        for connection in (one, other):
-            pids.append(pid(connection))
-            connection.rollback()
-    assert len(set(pids)) == 1
-
-
 def test_a_pooler_is_known(shared: World, direct: World) -> None:
-    """Whoever connects through one is told so, and nobody else."""
-    with shared.engine.connect() as connection:
-        assert pooled.is_pooled(connection)
-    with direct.engine.connect() as connection:
-        assert not pooled.is_pooled(connection)
+    """Two clients that stay connected get the same session: who needs one to itself is told so."""
+    assert pooled.is_shared(shared.engine)
+    assert not pooled.is_shared(direct.engine)
+
+
+@pytest.mark.parametrize("busy", range(POOL))
+def test_a_busy_pooler_is_known(shared: World, busy: int) -> None:
+    """Whoever else has some of its sessions, and had the others a moment ago."""
+    with ExitStack() as stack:
+        for _ in range(busy):
+            stack.enter_context(shared.engine.connect()).execute(pooled.BACKEND)
+        assert pooled.is_shared(shared.engine)
+
+
+def test_sessions_of_ones_own_are_enough(
+    servers: Servers, bare_world: World, tmp_path: Path
+) -> None:
+    """A pooler in session mode gives each client one: a migration works there, as it does without."""
+    with bounced(servers.database_url, tmp_path, mode="session", sessions=4) as bouncer:
+        engine = create_engine(bouncer.url(bare_world.name), poolclass=pool.NullPool)
+        assert not pooled.is_shared(engine)
+        assert schema.migrate(engine).after == schema.head()
 
 
 # --- the load path
