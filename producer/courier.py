@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 
 from pipeline import stream
 from pipeline.patience import Observer, wait_for
-from producer.outbox import Outbox, Parcel
+from producer.outbox import Parcel, Sender
 
 
-def deliver(outbox: Outbox, parcel: Parcel, stop: threading.Event, observer: Observer) -> None:
+def deliver(outbox: Sender, parcel: Parcel, stop: threading.Event, observer: Observer) -> None:
     """See one parcel through. Raises Overtaken, and Stopped when asked to stop in an outage."""
     wait_for(
         "Redis",
@@ -25,7 +25,7 @@ def deliver(outbox: Outbox, parcel: Parcel, stop: threading.Event, observer: Obs
 
 
 def carry(
-    outbox: Outbox, parcels: Iterable[Parcel], stop: threading.Event, observer: Observer
+    outbox: Sender, parcels: Iterable[Parcel], stop: threading.Event, observer: Observer
 ) -> Iterator[Parcel]:
     """Deliver parcels and yield each; the next one is made while Redis is at the one before.
 

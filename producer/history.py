@@ -19,14 +19,16 @@ from producer.outbox import (
     PARCEL_EVENTS,
     History,
     Ledger,
-    Outbox,
     Overtaken,
     Parcel,
+    Sender,
     pack_written,
 )
 from producer.simulate import Player, population, written_history
 
 DAY_MS: Final = 86_400_000
+# A parcel for many partitions at most.
+_MANY_EVENTS: Final = 10_000
 
 
 class BadDays(Exception):
@@ -68,7 +70,7 @@ def planned(ledger: Ledger, days: int, now_ms: int, retention_days: int) -> Hist
 
 
 def play(
-    outbox: Outbox,
+    outbox: Sender,
     ledger: Ledger,
     plan: History,
     *,
@@ -103,7 +105,7 @@ def play(
 
 
 def _play(
-    outbox: Outbox,
+    outbox: Sender,
     ledger: Ledger,
     plan: History,
     seed: int,
@@ -118,7 +120,8 @@ def _play(
         ledger.players.get(player.name, player)
         for player in population(seed, size, plan.start_ms, days)
     ]
-    for parcel in carry(outbox, _parcels(players, plan), stop, observer):
+    events = min(PARCEL_EVENTS * outbox.partitions, _MANY_EVENTS)
+    for parcel in carry(outbox, _parcels(players, plan, events), stop, observer):
         played(parcel.at_ms, len(parcel.payloads))
     if stop.is_set():
         raise Stopped
@@ -127,9 +130,10 @@ def _play(
     deliver(outbox, pack_written([], players, done), stop, observer)
 
 
-def _parcels(players: list[Player], plan: History) -> Iterator[Parcel]:
+def _parcels(players: list[Player], plan: History, size: int) -> Iterator[Parcel]:
     events = written_history(players, plan.until_ms)
-    while happened := list(islice(events, PARCEL_EVENTS)):
-        touched = {player.name: player for player, _ in happened}
+    while happened := list(islice(events, size)):
+        turns = [player for player, _ in happened]
+        touched = {player.name: player for player in turns}
         payloads = [payload for _, payload in happened]
-        yield pack_written(payloads, touched.values(), plan, share=ARRAY_EVENTS)
+        yield pack_written(payloads, touched.values(), plan, share=ARRAY_EVENTS, turns=turns)

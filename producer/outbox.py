@@ -9,10 +9,10 @@ The same token shows when another producer plays the same players.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import redis
@@ -30,6 +30,8 @@ PARCEL_EVENTS: Final = 500
 # Events an entry carries where nobody waits for each: the entry costs Redis, and whoever reads it, about as
 # much as one with a single event.
 ARRAY_EVENTS: Final = 100
+# Notes of who took a stream over, by the number of partitions that his players are in.
+_OPENED: Final = b"opened:"
 
 
 class BadState(Exception):
@@ -70,7 +72,26 @@ class Parcel:
     history: History | None = None
     # When the last of its players last did something; Unix milliseconds.
     at_ms: int = 0
+    # Whose event each of the payloads is, where that is known without reading it.
+    turns: Sequence[Player] = ()
     token: bytes = field(default_factory=lambda: uuid.uuid4().hex.encode())
+
+
+class Sender(Protocol):
+    """A way to the stream, or to all of its partitions."""
+
+    @property
+    def partitions(self) -> int:
+        """Into how many streams it sends."""
+
+    def open(self) -> Ledger:
+        """Read what is there; from now on any other producer's parcel is noticed."""
+
+    def start(self, parcel: Parcel) -> None:
+        """Begin to send a parcel; a hint only, ``send`` must follow. Raises JournalError."""
+
+    def send(self, parcel: Parcel) -> None:
+        """Send what has not arrived of a parcel. May be repeated; raises Overtaken and JournalError."""
 
 
 def pack(
@@ -86,6 +107,7 @@ def pack_written(
     history: History | None = None,
     *,
     share: int = 1,
+    turns: Sequence[Player] = (),
 ) -> Parcel:
     """The same of events that are written down already, of which so many may share an entry."""
     states: dict[str, bytes] = {}
@@ -93,18 +115,32 @@ def pack_written(
     for player in players:
         states[player.name] = dump_player(player)
         at_ms = max(at_ms, player.last_ms)
-    return Parcel(payloads, states, share, history, at_ms)
+    return Parcel(payloads, states, share, history, at_ms, turns)
+
+
+def _nothing() -> None:
+    pass
 
 
 class Outbox:
-    """The one way of this producer to the stream. Nothing here waits or retries.
+    """The one way of this producer to one stream. Nothing here waits or retries.
 
     A ``journal`` is told of each parcel's events before they are first sent, and when Redis has them.
     """
 
-    def __init__(self, stream: Stream, journal: Journal | None = None) -> None:
+    partitions: Final = 1
+
+    def __init__(
+        self,
+        stream: Stream,
+        journal: Journal | None = None,
+        at_a_loss: Callable[[], None] = _nothing,
+    ) -> None:
+        """``at_a_loss`` is called before what Redis has lost is written again."""
         self._stream = stream
         self._journal = journal
+        self._at_a_loss = at_a_loss
+        self._openings: dict[bytes, bytes] = {}
         # The parcel that was noted last: it may be sent again, and is one attempt all the same.
         self._noted: bytes | None = None
         # The parcel that is on its way: Redis was not asked yet what became of it.
@@ -118,19 +154,50 @@ class Outbox:
 
     def open(self) -> Ledger:
         """Read what is there; from now on any other producer's parcel is noticed."""
+        return self._open({})
+
+    def take_over(self, partitions: int) -> Ledger:
+        """The same, and any other producer finds that it is overtaken.
+
+        It is told by whom: by one whose players are in so many partitions. See ``openings``.
+        """
+        mark = uuid.uuid4().hex.encode()
+        name = _OPENED + str(partitions).encode()
+        ledger = self._open({b"token": mark, b"producer": self._name, name: mark})
+        self._token = mark
+        return ledger
+
+    def others(self, partitions: int) -> dict[bytes, bytes]:
+        """Who took it over last, by the number of partitions, those of this number left out.
+
+        It is as it was when this was opened.
+        """
+        own = _OPENED + str(partitions).encode()
+        return {name: mark for name, mark in self._openings.items() if name != own}
+
+    def is_taken_over(self, partitions: int) -> bool:
+        """Whether since then a producer whose players are in another number of partitions took it over."""
+        before = self.others(partitions)
+        notes: dict[bytes, bytes] = self._stream.client.hgetall(self._stream.producer_key)  # type: ignore[assignment]
+        self._openings = _openings(notes)
+        return self.others(partitions) != before
+
+    def _open(self, ours: Mapping[Any, Any]) -> Ledger:
         self._give_up()
         with self._stream.client.pipeline(transaction=True) as pipe:
             pipe.type(self._stream.key)
             pipe.hgetall(self._stream.producer_key)
             pipe.hgetall(self._stream.players_key)
-            kind, notes, states = pipe.execute()
+            if ours:
+                pipe.hset(self._stream.producer_key, mapping=dict(ours))
+            kind, notes, states, *_ = pipe.execute()
         if kind not in (b"none", b"stream"):
             # In a MULTI the other commands would take effect without the XADD.
             raise redis.ResponseError(
                 f"its key {self._stream.key} is no stream but a {kind.decode()}:"
                 " name another database in REDIS_URL"
             )
-        self._token = notes.get(b"token")
+        self._token, self._openings = notes.get(b"token"), _openings(notes)
         try:
             self._states = {name.decode(): state for name, state in states.items()}
             self._sent = int(notes.get(b"sent", 0))
@@ -145,6 +212,10 @@ class Outbox:
             for name, state in self._states.items()
         }
         return Ledger(players, self._sent, self._history)
+
+    def adopt(self, states: Mapping[str, bytes]) -> None:
+        """Remember players who were found elsewhere, should Redis lose them: they play here from now on."""
+        self._states |= states
 
     def start(self, parcel: Parcel) -> None:
         """Begin to send a parcel and leave Redis at it: the caller makes the next one meanwhile.
@@ -197,6 +268,7 @@ class Outbox:
                     raise Overtaken
                 # Emptied, or set back to an earlier parcel of ours: what we remember is newer, and its
                 # events may be stored already.
+                self._at_a_loss()
                 states = self._states | states
                 history = history or self._history
                 log.get("producer").warning(
@@ -262,6 +334,10 @@ def _notes(history: History | None) -> dict[str, int]:
         "history_until_ms": history.until_ms,
         "history_is_done": int(history.is_done),
     }
+
+
+def _openings(notes: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    return {name: mark for name, mark in notes.items() if name.startswith(_OPENED)}
 
 
 def _history(notes: Mapping[bytes, bytes]) -> History | None:
