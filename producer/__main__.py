@@ -6,6 +6,7 @@ import json
 import math
 import threading
 import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
@@ -18,10 +19,11 @@ from pipeline.patience import Stopped, first_line, wait_for
 from pipeline.pulse import Pulse
 from pipeline.settings import Settings, SettingsError
 from pipeline.stop import on_signals
-from pipeline.stream import Stream
+from pipeline.streams import Streams
 from producer import history, live
 from producer.journal import Journal, JournalError
-from producer.outbox import BadState, Ledger, Outbox
+from producer.outbox import BadState, Ledger
+from producer.outboxes import Outboxes
 from producer.pace import AS_FAST_AS_IT_GOES
 from producer.simulate import Player
 from producer.teller import Teller
@@ -161,23 +163,22 @@ def _play(
 ) -> int:
     logger = log.get("producer")
     redis_url = config.redis_url or ""
-    client = stream.connect(redis_url)
-    source = Stream(client)
-    outbox = Outbox(source, journal)
+    streams = Streams(redis_url, config.stream_partitions, replicas=config.redis_replicas)
+    outbox = Outboxes(streams, journal)
 
     def greet() -> Ledger:
-        source.refuse_eviction()
+        streams.refuse_eviction()
         return outbox.open()
 
-    def cast_now() -> list[Player]:
-        ledger = wait_for(
-            "Redis", outbox.open, is_temporary=stream.is_temporary, stop=stop, observer=teller
+    def cast_of(read: Callable[[], Mapping[str, Player]]) -> list[Player]:
+        players = wait_for(
+            "Redis", read, is_temporary=stream.is_temporary, stop=stop, observer=teller
         )
-        return live.cast_of(ledger.players, seed, size, time.time_ns() // 1_000_000)
+        return live.cast_of(players, seed, size, time.time_ns() // 1_000_000)
 
     def overtaken() -> list[Player]:
         teller.tell_of_another()
-        return cast_now()
+        return cast_of(outbox.players_anew)
 
     try:
         ledger = wait_for(
@@ -216,7 +217,7 @@ def _play(
         )
         live.play(
             outbox,
-            cast_now(),
+            cast_of(lambda: outbox.open().players),
             rate,
             count=count,
             stop=stop,
@@ -235,7 +236,7 @@ def _play(
         at = settings.shown_url(redis_url)
         return _fail(f"Redis at {at} cannot be used: {first_line(error)}.")
     finally:
-        client.close()
+        streams.close()
     teller.close()
     return 0
 

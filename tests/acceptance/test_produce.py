@@ -5,10 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from collections import defaultdict
+from contextlib import closing
 
 import pytest
 
 from pipeline.event import Event, Window, decode
+from pipeline.stream import STREAM
+from pipeline.streams import Streams
 from tests.acceptance.processes import Launcher, unused_port, wait_until
 from tests.conftest import PRODUCER, World
 
@@ -168,3 +172,37 @@ def test_a_history_is_played_once(world: World, launch: Launcher) -> None:
     wait_until(lambda: world.count("game_events") == events + 2, "all of it is stored")
     assert world.count("quarantined_events") == 0
     assert consumer.end().code == 0
+
+
+def test_events_are_divided_by_player(world: World, launch: Launcher) -> None:
+    """With STREAM_PARTITIONS each player is in a stream of its own number, also after the number changed."""
+    seqs: dict[str, list[int]] = defaultdict(list)
+    for partitions in (3, 1):
+        ran = launch.run(
+            *("infamous", "produce", "--rate", "1000", "--count", "500", "--players", "20"),
+            environment=world.environment | {"STREAM_PARTITIONS": str(partitions)},
+        )
+        assert ran.code == 0, ran.text
+        assert "sent=500" in ran.err
+    with closing(Streams(world.redis_url, 3)) as streams:
+        for one in streams.all:
+            for page in one.walk(from_ms=0, to_ms=2**63):
+                for entry in page:
+                    event = decode(entry.payload, EVER)
+                    assert one.key == STREAM or one is streams.of(event.player)
+                    seqs[event.player].append(event.seq or 0)
+    assert sum(map(len, seqs.values())) == 1000
+    for player, of_player in seqs.items():
+        assert sorted(of_player) == list(range(1, len(of_player) + 1)), player
+
+
+def test_a_game_in_partitions_can_be_stopped(world: World, launch: Launcher) -> None:
+    """A signal ends it as it ends any other: what was sent is whole, and the end is said."""
+    producer = launch.fork(
+        *("producer", "--rate", "max"), environment=world.environment | {"STREAM_PARTITIONS": "4"}
+    )
+    with closing(Streams(world.redis_url, 4)) as streams:
+        wait_until(lambda: streams.state().entries > 100, "it plays")
+        ended = producer.end()
+        assert ended.code == 0, ended.text
+        assert f"sent={streams.produced()}" in ended.text
