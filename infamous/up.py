@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,7 +37,7 @@ from pipeline.settings import Settings, SettingsError
 from pipeline.stop import on_signals
 from pipeline.streams import Streams
 from producer import history
-from producer.outbox import Outbox
+from producer.outboxes import Outboxes
 from producer.simulate import COLE
 
 LOOK_EVERY_S: Final = 1.0
@@ -197,7 +197,7 @@ class Run:
     # --- the past
 
     def _play_history(self) -> None:
-        outbox = Outbox(self.streams.written[0])
+        outbox = Outboxes(self.streams)
         ledger = outbox.open()
         now_ms = time.time_ns() // 1_000_000
         plan = history.planned(ledger, self.plan.history_days, now_ms, self.config.retention_days)
