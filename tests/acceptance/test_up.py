@@ -77,11 +77,12 @@ def test_up_plays_history_then_live_and_leaves_nothing(launch: Launcher, home: P
     assert_nothing_left(home)
     coles_seq = facts_in(home).coles_last_seq
 
-    second = launch.run("infamous", "up", "--for", "2s", "--history", "0", environment=environment)
+    # Long enough for a producer that starts beside five other processes.
+    second = launch.run("infamous", "up", "--for", "5s", "--history", "0", environment=environment)
     assert second.code == 0, second.text
     assert "Playing" not in second.out, "a second history"
     sent_again, ever_again, rows_again, _, _ = last_line(second.out)
-    assert 1 <= sent_again <= 4
+    assert 1 <= sent_again <= 7
     assert (ever_again, rows_again) == (ever + sent_again, rows + sent_again)
     facts = facts_in(home)
     assert_whole(facts)
