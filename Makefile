@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 LOCKED ?= --upgrade
 
-.PHONY: help setup up lab report prove bench secrets test test-notebooks test-compose test-rebuild lint format lock clean
+.PHONY: help setup up lab report prove bench secrets test test-slow test-notebooks test-compose test-rebuild lint format lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -68,11 +68,14 @@ test: $(VENV)/.dev  ## all tests, against real servers that they start themselve
 test-notebooks: $(VENV)/.dev  ## every notebook and the report, on a planted history, on little and on nothing
 	$(BIN)/python -m pytest -n 2 --timeout 600 tests/notebooks $(ARGS)
 
+test-slow: $(VENV)/.dev  ## what takes longer: a Redis Cluster, PgBouncer, a replica, the bench
+	$(BIN)/python -m pytest -n 2 --timeout 600 tests/slow --ignore tests/slow/test_rebuild.py $(ARGS)
+
 test-compose: $(VENV)/.dev  ## the whole system in containers, where a Docker engine answers
 	$(BIN)/python -m pytest -n 0 --timeout 1800 tests/compose $(ARGS)
 
 test-rebuild: $(VENV)/.dev  ## a million archived events rebuild an emptied table, twice, while live ones flow
-	INFAMOUS_REBUILD_EVENTS=1000000 $(BIN)/python -m pytest -n 0 -s --timeout 3000 tests/acceptance/test_rebuild.py $(ARGS)
+	INFAMOUS_REBUILD_EVENTS=1000000 $(BIN)/python -m pytest -n 0 -s --timeout 3000 tests/slow/test_rebuild.py $(ARGS)
 
 lint: $(VENV)/.dev  ## style, format, types, import contracts
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""What takes longer: a cluster, a pooler, a replica, the bench."""
