@@ -35,6 +35,7 @@ with chained as (
 select rule, broken_rows, player, seq, id, ts from numbered where number <= :samples
 order by rule, number
 """)  # noqa: S608  # the rules are ours
+SEARCH_FIRST: Final = text("select set_config('search_path', :schema || ', public', true)")
 TOTALS: Final = text("""
 select count(*) as rows, count(distinct player) as players, count(*) filter (where seq is null) as unsequenced
 from game_events
@@ -67,9 +68,14 @@ class Audit:
         return not self.broken
 
 
-def audit(engine: Engine) -> Audit:
-    """Check every row. Reads one snapshot, so it may run while events flow in."""
+def audit(engine: Engine, *, within: str | None = None) -> Audit:
+    """Check every row. Reads one snapshot, so it may run while events flow in.
+
+    ``within`` is a schema whose ``game_events`` is checked in the place of the pipeline's.
+    """
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        if within is not None:
+            connection.execute(SEARCH_FIRST, {"schema": within})
         # A sort of a million rows in memory instead of on disk; this session's alone.
         connection.execute(text("set local work_mem = '256MB'"))
         totals = connection.execute(TOTALS).one()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,10 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from sqlalchemy import Engine
 
 from infamous.audit import Audit, audit
+from infamous.prove.remains import Remains, alone, commands, hashes
 from pipeline.rules import RULES
 from pipeline.stream import Stream
+from pipeline.streams import Streams
 from producer import journal
 
 # How many of the offenders of one kind are named.
@@ -32,6 +34,7 @@ SAMPLES: Final = 5
 _COPY_BYTES: Final = 4 * 1024 * 1024
 # Spelled out: the checker must not take it from the code it checks.
 _QUARANTINE_BYTES: Final = 1024 * 1024
+_FOR_EVER_MS: Final = 2**63
 # Poison need not be JSON: its id, by which a row is known to be poison, is looked for in the bytes.
 _ID: Final = re.compile(rb'"id"\s*:\s*"([0-9a-fA-F]{8}(-?)(?:[0-9a-fA-F]{4}\2){3}[0-9a-fA-F]{12})"')
 
@@ -55,10 +58,13 @@ create unlogged table prove.tried_poison (
     head_sha256 bytea not null, id uuid
 );
 create unlogged table prove.acknowledged (token text not null);
+-- What a dead master alone had, and whether it was in nobody's hands (remains.py).
+create unlogged table prove.unreplicated (sha256 bytea primary key, is_free boolean not null);
 """
 COPY_EVENT: Final = "copy prove.tried_events (token, sha256, payload) from stdin (encoding 'UTF8')"
 COPY_POISON: Final = "copy prove.tried_poison from stdin (encoding 'UTF8')"
 COPY_ACKNOWLEDGED: Final = "copy prove.acknowledged from stdin (encoding 'UTF8')"
+COPY_UNREPLICATED: Final = "copy prove.unreplicated from stdin"
 
 # One row an identity, with what became of it.
 SUM_UP: Final = """
@@ -71,15 +77,19 @@ select id, count(*) as rows, min(player) as player from game_events group by id;
 create unlogged table prove.events as
 select tried.id, bool_or(acknowledged.token is not null) as is_acknowledged,
        bool_or(refused.sha256 is not null) as is_quarantined,
+       bool_or(unreplicated.sha256 is not null) as is_unreplicated,
+       bool_or(coalesce(unreplicated.is_free, false)) as is_excused,
        count(*) > 1 as is_repeated
 from prove.tried_events tried
 left join (select distinct token from prove.acknowledged) acknowledged using (token)
 left join quarantined_events refused using (sha256)
+left join prove.unreplicated using (sha256)
 group by tried.id;
 analyze prove.stored, prove.events;
 
 create unlogged table prove.poison as
-select tried.*, stored.id is not null and sent.id is null as is_stored
+select tried.*, stored.id is not null and sent.id is null as is_stored,
+       coalesce(unreplicated.is_free, false) as is_excused
 from (
     select sha256, size_bytes, head_sha256, id, min(reason) as reason,
            min(reason) <> max(reason) as is_ambiguous,
@@ -89,7 +99,8 @@ from (
     group by sha256, size_bytes, head_sha256, id
 ) tried
 left join prove.stored stored using (id)
-left join prove.events sent using (id);
+left join prove.events sent using (id)
+left join prove.unreplicated using (sha256);
 analyze prove.poison;
 """
 COUNTS: Final = """
@@ -104,12 +115,12 @@ select (select count(*) from prove.events) + (select count(*) from prove.poison)
 MISSING_EVENTS: Final = """
 select 1 as amount, id::text as sample
 from prove.events left join prove.stored using (id)
-where is_acknowledged and not is_quarantined and stored.id is null
+where is_acknowledged and not is_quarantined and stored.id is null and not is_excused
 """
 MISSING_POISON: Final = """
 select 1 as amount, encode(sha256, 'hex') || ' (' || poison.reason || ')' as sample
 from prove.poison left join quarantined_events refused using (sha256)
-where is_acknowledged and not is_stored and refused.sha256 is null
+where is_acknowledged and not is_stored and refused.sha256 is null and not is_excused
 """
 REPEATED_ROWS: Final = """
 select rows - 1 as amount, format('%s of %L in %s rows', id, player, rows) as sample
@@ -247,6 +258,45 @@ full join (
 where (rolled.events, rolled.xp_delta, rolled.karma_delta)
       is distinct from (whole.events, whole.xp_delta, whole.karma_delta)
 """
+# Acknowledged, and neither stored nor quarantined, because Redis lost them.
+LOST_BY_REDIS: Final = """
+select (select count(*) from prove.events left join prove.stored using (id)
+        where is_acknowledged and not is_quarantined and stored.id is null and is_excused)
+       + (select count(*) from prove.poison left join quarantined_events refused using (sha256)
+          where is_acknowledged and not is_stored and refused.sha256 is null and is_excused)
+"""
+# The table as it would be had Redis lost nothing: what a dead master alone had counts where it fills a gap.
+# Where it fills none, its sender went on from before the loss.
+PUT_BACK: Final = """
+create unlogged table prove.game_events as
+with only_there as (
+    select distinct on (tried.id)
+           tried.id,
+           to_timestamp(
+               ('x' || translate(left(tried.id::text, 13), '-', ''))::bit(48)::bigint / 1000.0
+           ) as ts,
+           payload ->> 'player' as player, (payload ->> 'seq')::bigint as seq,
+           (payload ->> 'xp_delta')::int as xp_delta, (payload ->> 'karma_delta')::int as karma_delta,
+           (payload ->> 'karma_total')::int as karma_total, payload ->> 'rank' as rank
+    from prove.tried_events tried
+    join prove.events using (id)
+    left join prove.stored using (id)
+    where is_unreplicated
+      and (stored.id is not null or is_acknowledged and is_excused and not is_quarantined)
+), others as (
+    select id, ts, player, seq, xp_delta, karma_delta, karma_total, rank from game_events
+    where not exists (select from only_there where only_there.id = game_events.id)
+)
+select * from others
+union all
+select only_there.* from only_there
+join (select player, max(seq) as last_seq from others group by player) as ends using (player)
+where seq < last_seq
+  and not exists (
+      select from others where (others.player, others.seq) = (only_there.player, only_there.seq)
+  )
+"""
+HAS_ALONE: Final = "select exists (select from prove.unreplicated)"
 HAS_TABLE: Final = "select to_regclass(%s) is not null"
 
 
@@ -293,7 +343,7 @@ class Account:
     stored: int
     # Entries in the quarantine, expected or not.
     quarantined: int
-    # Acknowledged, and in neither of the two.
+    # Acknowledged, in neither of the two, and not lost by Redis.
     missing: int
     # Rows beyond one an event, and what is in both.
     duplicated: int
@@ -309,6 +359,8 @@ class Account:
     health_ok: bool
     # A sentence for each kind of thing that is wrong, with the first offenders.
     problems: list[str]
+    # Acknowledged, and gone with a master that died before its replica had them; None: there was no replica.
+    lost_by_redis: int | None = None
 
     @property
     def passed(self) -> bool:
@@ -323,9 +375,17 @@ class Account:
 
 
 def check(
-    engine: Engine, source: Stream, journals: Path, *, say: Callable[[str], None] | None = None
+    engine: Engine,
+    source: Stream | Streams,
+    journals: Path,
+    *,
+    remains: Sequence[Remains] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Account:
     """Compare all that the journals of a folder tell with what the database holds.
+
+    What masters of a cluster left when they died tells which missing events Redis lost, on the condition that
+    nothing was trimmed. In a chain it excuses what these very events explain, and nothing else.
 
     Nothing may be running any more: neither senders nor consumers. What was sent is left behind in the
     schema ``prove``, whose earlier content is dropped. Raises CheckError when a payload that is
@@ -340,6 +400,9 @@ def check(
             tell("reading the journals")
             try:
                 problems += _read_journals(cursor, journals)
+                if remains:
+                    tell("reading what the dead masters left")
+                    _read_remains(cursor, remains, source)
                 tell("comparing what was sent with what is stored")
                 cursor.execute(SUM_UP)
                 for kind in _KINDS:
@@ -353,11 +416,17 @@ def check(
                 ) from error
             cursor.execute(COUNTS)
             attempted, acknowledged, stored, quarantined = _row(cursor)
+            cursor.execute(LOST_BY_REDIS)
+            (lost,) = _row(cursor)
+            cursor.execute(HAS_ALONE)
+            (has_alone,) = _row(cursor)
+            if has_alone:
+                cursor.execute(PUT_BACK)
             tell("checking the health table and the rollups")
             health = _check_health(cursor)
             rollups = _check_rollups(cursor)
     tell("auditing the chains")
-    chains = audit(engine)
+    chains = audit(engine, within="prove" if has_alone else None)
     state = source.state()
     if state.undelivered or state.pending:
         problems.append(
@@ -377,6 +446,7 @@ def check(
         pending=state.undelivered + state.pending,
         health_ok=not health,
         problems=[*problems, *health, *(rollups or []), *_broken_rules(chains)],
+        lost_by_redis=None if remains is None else lost,
     )
 
 
@@ -438,6 +508,26 @@ def _read_journals(cursor: Cursor, journals: Path) -> list[str]:
     return [] if paths else [f"no journal in {journals}: nothing is known of what was sent"]
 
 
+def _read_remains(cursor: Cursor, remains: Iterable[Remains], source: Stream | Streams) -> None:
+    """Bring in what dead masters alone had and is on no stream."""
+    free: set[bytes] = set()
+    in_hand: set[bytes] = set()
+    for one in remains:
+        found = alone(commands(one.parts), one.ends, one.killed)
+        free |= hashes(found.free)
+        in_hand |= hashes(found.in_hand)
+    if free or in_hand:
+        for page in source.walk(from_ms=0, to_ms=_FOR_EVER_MS):
+            here = hashes(page)
+            free -= here
+            in_hand -= here
+    table = _Copy(cursor, COPY_UNREPLICATED)
+    for sha256 in free | in_hand:
+        # What was in hand once is not excused, wherever else it was.
+        table.add(_bytea(sha256), b"f" if sha256 in in_hand else b"t")
+    table.flush()
+
+
 def _escaped(value: bytes) -> bytes:
     return (
         value.replace(b"\\", b"\\\\")
@@ -448,8 +538,12 @@ def _escaped(value: bytes) -> bytes:
 
 
 def _sha256(value: bytes) -> bytes:
-    # A bytea in hex begins with a backslash, which COPY wants twice.
-    return b"\\\\x" + hashlib.sha256(value).hexdigest().encode()
+    return _bytea(hashlib.sha256(value).digest())
+
+
+def _bytea(value: bytes) -> bytes:
+    # In hex it begins with a backslash, which COPY wants twice.
+    return b"\\\\x" + value.hex().encode()
 
 
 def _id_in(poison: bytes) -> bytes:

@@ -13,9 +13,10 @@ from sqlalchemy import text
 
 from consumer.load import Loader
 from infamous.prove.check import SAMPLES, Account, CheckError, check
+from infamous.prove.remains import Part, Remains
 from pipeline.event import encode, uuid7
 from pipeline.rules import RULES
-from producer.journal import STORED, Journal, JournalError
+from producer.journal import STORED, Journal, JournalError, Try, read
 from tests.conftest import World
 from tests.integration.consuming import batch_of, now_ms
 from tests.unit.samples import chains, fields, payload, without
@@ -254,6 +255,109 @@ def test_an_acknowledgement_in_another_journal_counts(scene: Scene) -> None:
     book.close()
     found = scene.check()
     assert (found.acknowledged, found.missing) == (SOUND.acknowledged + 2, 2)
+
+
+# --- lost by Redis
+
+
+def died(scene: Scene, *payloads: bytes, end: str = "0-0", then: tuple[bytes, ...] = ()) -> Account:
+    """What is found where a master died whose file has these payloads, from 1-0 on, and then a command."""
+    history = [
+        (b"XADD", b"game-events", b"%d-0" % number, b"event", payload)
+        for number, payload in enumerate(payloads, start=1)
+    ]
+    raw = b"".join(
+        b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+        for words in (*history, *((then,) if then else ()))
+    )
+    path = scene.journals / "dead.aof"
+    path.write_bytes(raw)
+    remains = Remains([Part(path, len(raw))], {"game-events": end.encode()})
+    scene.settle()
+    return check(scene.world.engine, scene.world.source, scene.journals, remains=[remains])
+
+
+def test_what_a_dead_master_alone_had_is_lost_by_redis(scene: Scene) -> None:
+    """An event and poison that Redis lost are counted by themselves: nothing of ours is missing."""
+    scene.run("delete from game_events where id = cast(:id as uuid)", id=scene.event_id)
+    scene.run("delete from quarantined_events where reason = 'bad_rank'")
+    found = died(scene, scene.event, scene.poison)
+    stored, quarantined = SOUND.stored - 1, SOUND.quarantined - 1
+    assert found == replace(SOUND, stored=stored, quarantined=quarantined, lost_by_redis=2)
+    assert found.passed
+
+
+def test_what_is_stored_is_not_lost(scene: Scene) -> None:
+    """A consumer was faster than the death: that Redis lost the entry harms nobody."""
+    assert died(scene, scene.event, scene.poison) == replace(SOUND, lost_by_redis=0)
+
+
+@pytest.mark.parametrize(
+    "excuse", ["replicated", "in_hand", "acknowledged", "never_taken", "sent_again"]
+)
+def test_no_loss_of_ours_is_booked_as_redis(scene: Scene, excuse: str) -> None:
+    """The replica had it, a consumer had it or was done with it, no master had it, or it is there still."""
+    scene.run("delete from game_events where id = cast(:id as uuid)", id=scene.event_id)
+    match excuse:
+        case "replicated":
+            found = died(scene, scene.event, end="1-0")
+        case "in_hand":
+            given = (b"XCLAIM", b"game-events", b"postgres", b"reader", b"0", b"1-0", b"JUSTID")
+            found = died(scene, scene.event, then=given)
+        case "acknowledged":
+            ack = (b"XACK", b"game-events", b"postgres", b"1-0")
+            found = died(scene, scene.event, then=ack)
+        case "never_taken":
+            found = died(scene, scene.unacknowledged)
+        case _:
+            scene.world.source.append([scene.event])
+            source = scene.world.source
+            source.ack([entry.id for entry in source.read("reader", 10).entries])
+            found = died(scene, scene.event)
+    assert (found.missing, found.lost_by_redis, found.passed) == (1, 0, False)
+
+
+def of_one_player(scene: Scene) -> tuple[list[bytes], list[str]]:
+    """The game's events of the player who has most of them, and their ids, in order."""
+    by_player: dict[str, list[bytes]] = {}
+    for line in read(scene.journals / "game.journal"):
+        if isinstance(line, Try):
+            by_player.setdefault(json.loads(line.payload)["player"], []).append(line.payload)
+    payloads = max(by_player.values(), key=len)
+    return payloads, [json.loads(payload)["id"] for payload in payloads]
+
+
+def test_a_gap_is_excused_by_the_events_that_fill_it(scene: Scene) -> None:
+    """A chain from whose middle Redis lost two events holds with them; with another missing it is broken."""
+    payloads, ids = of_one_player(scene)
+    drop = "delete from game_events where id = any(cast(:ids as uuid[]))"
+    scene.run(drop, ids=ids[1:3])
+    found = died(scene, *payloads[1:3])
+    assert (found.lost_by_redis, found.missing, found.chain_ok, found.passed) == (2, 0, True, True)
+    found = died(scene, payloads[1])
+    assert (found.lost_by_redis, found.missing, found.chain_ok) == (1, 1, False)
+
+
+def test_a_lost_end_is_no_gap(scene: Scene) -> None:
+    """Where the sender went on from before the loss, or ended there, nothing is put back into the chain."""
+    payloads, ids = of_one_player(scene)
+    scene.run("delete from game_events where id = cast(:id as uuid)", id=ids[-1])
+    found = died(scene, payloads[-1])
+    assert (found.lost_by_redis, found.missing, found.passed) == (1, 0, True)
+
+
+def test_a_fork_is_excused_where_redis_lost_the_state(scene: Scene) -> None:
+    """The sender went on from before the loss: what a consumer had stored by then stands beside the chain."""
+    payloads, ids = of_one_player(scene)
+    twin = json.loads(payloads[1]) | {"id": str(uuid7(now_ms(), 77)), "ts": None}
+    twin_payload = json.dumps(twin).encode()
+    scene.journal("fork.1", twin_payload)
+    scene.store(twin_payload)
+    given = (b"XCLAIM", b"game-events", b"postgres", b"reader", b"0", b"1-0", b"JUSTID")
+    found = died(scene, payloads[1], then=given)
+    assert (found.lost_by_redis, found.missing, found.chain_ok, found.passed) == (0, 0, True, True)
+    assert not died(scene, payloads[0]).chain_ok
+    assert ids[1] != twin["id"]
 
 
 # --- twice
