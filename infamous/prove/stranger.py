@@ -17,6 +17,7 @@ from collections import deque
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
+from zlib import crc32
 
 import redis
 import typer
@@ -28,6 +29,10 @@ from pipeline.event import Reason, encode
 from pipeline.patience import Stopped, first_line, wait_for
 from pipeline.settings import SettingsError
 from pipeline.stop import on_signals
+from pipeline.stream import Stream
+from pipeline.streams import Streams, number_of
+from pipeline.tombstone import player_in
+from pipeline.transaction import NotReplicated
 from producer.journal import STORED, Journal, JournalError
 from producer.pace import Pace
 from producer.simulate import Player, population, step
@@ -46,6 +51,8 @@ _SHARE: Final = (2, 20)
 _MOST_NESTED: Final = 100
 # How far back an earlier parcel may lie: a minute or so at the usual rate.
 _KEPT_PARCELS: Final = 1000
+# So long replicas have to take what was sent.
+_REPLICAS_MS: Final = 1000
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -62,18 +69,21 @@ class Item(NamedTuple):
 
 
 class Parcel(NamedTuple):
-    """What is sent at once, and the entries that carry it."""
+    """What is sent at once, and the entries that carry it, by the partition they belong on."""
 
     items: list[Item]
-    entries: list[tuple[bytes, ...]]
+    entries: dict[int, list[tuple[bytes, ...]]]
 
 
 class Studio:
     """Where the parcels come from. It neither sends nor waits."""
 
-    def __init__(self, rng: random.Random, poison_share: float, name: str, now_ms: int) -> None:
+    def __init__(
+        self, rng: random.Random, poison_share: float, name: str, now_ms: int, partitions: int = 1
+    ) -> None:
         """``name`` must be another one at every start, or two starts would fork each other's chains."""
         self._rng = rng
+        self._partitions = partitions
         self._poison_share = poison_share
         self._players = _players(name, now_ms)
         # Anywhere in the round, so that a sender that is often killed comes to the later reasons, too.
@@ -87,7 +97,17 @@ class Studio:
         if rng.random() < _FIXED_SHARE:
             items += [self._fixed] * rng.randint(*_FIXED_TIMES)
         share = rng.randint(*_SHARE) if rng.random() < _SHARING_SHARE else 1
-        return Parcel(items, packed_up(items, share))
+        pieces: dict[int, list[Item]] = {}
+        for item in items:
+            pieces.setdefault(self._partition(item), []).append(item)
+        return Parcel(items, {number: packed_up(some, share) for number, some in pieces.items()})
+
+    def _partition(self, item: Item) -> int:
+        """Its player's; what names no player goes where its bytes say."""
+        player = player_in(item.payload) if self._partitions > 1 else None
+        if player is None:
+            return crc32(item.payload) % self._partitions
+        return number_of(player, self._partitions)
 
     def _item(self, now_ms: int) -> Item:
         if self._rng.random() < self._poison_share:
@@ -144,26 +164,36 @@ def note(journal: Journal, token: bytes, parcel: Parcel) -> None:
         journal.tried(token, some, expected)
 
 
-def send(client: redis.Redis, parcel: Parcel, stop: threading.Event) -> None:
+def send(streams: Streams, parcel: Parcel, stop: threading.Event) -> None:
     """Add the parcel, all of it again where that fails: some entries may then be there twice.
 
     Raises Stopped when asked to stop in an outage.
     """
 
     def add() -> None:
-        with client.pipeline(transaction=False) as pipe:
-            for fields in parcel.entries:
-                pipe.execute_command("XADD", stream.STREAM, "*", *fields)  # type: ignore[no-untyped-call]
-            pipe.execute()
+        for number, entries in parcel.entries.items():
+            _add(streams.written[number], entries)
 
     wait_for("Redis", add, is_temporary=stream.is_temporary, stop=stop)
 
 
+def _add(to: Stream, entries: list[tuple[bytes, ...]]) -> None:
+    with to.client.pipeline(transaction=False) as pipe:
+        for fields in entries:
+            pipe.execute_command("XADD", to.key, "*", *fields)  # type: ignore[no-untyped-call]
+        if to.replicas:
+            pipe.execute_command("WAIT", to.replicas, _REPLICAS_MS)  # type: ignore[no-untyped-call]
+        *_, copies = pipe.execute()
+    if to.replicas and copies < to.replicas:
+        raise NotReplicated(f"{copies} of {to.replicas} replicas have taken what was sent")
+
+
 def run(
-    client: redis.Redis, journal: Journal, stop: threading.Event, studio: Studio,
+    streams: Streams, journal: Journal, stop: threading.Event, studio: Studio,
     rng: random.Random, rate: float,
 ) -> None:  # fmt: skip
     """Send until ``stop`` is set. Raises Stopped when asked to stop in an outage."""
+    wait_for("Redis", streams.note, is_temporary=stream.is_temporary, stop=stop)
     pace = Pace(rate, time.monotonic())
     earlier: deque[Parcel] = deque(maxlen=_KEPT_PARCELS)
     sent = 0
@@ -171,11 +201,11 @@ def run(
         parcel = studio.parcel(time.time_ns() // 1_000_000)
         token = uuid.uuid4().hex.encode()
         note(journal, token, parcel)
-        send(client, parcel, stop)
+        send(streams, parcel, stop)
         journal.acknowledged(token)
         earlier.append(parcel)
         if rng.random() < _REPEATED_SHARE:
-            send(client, rng.choice(earlier), stop)
+            send(streams, rng.choice(earlier), stop)
         sent += len(parcel.items)
         stop.wait(max(0.0, pace.due_s(sent) - time.monotonic()))
 
@@ -190,15 +220,19 @@ def stranger(
     poison_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Of the events, those to be refused.")
     ] = 0.005,
+    partitions: Annotated[int, typer.Option(min=1, help="Into how many streams.")] = 1,
+    replicas: Annotated[int, typer.Option(min=0, help="So many must have what was sent.")] = 0,
 ) -> None:
     """Send events and poison until stopped, as a sender that resends whatever is in doubt."""
     log.configure()
     rng = random.Random(seed)  # noqa: S311
-    studio = Studio(rng, poison_share, uuid.uuid4().hex[:12], time.time_ns() // 1_000_000)
+    name, now_ms = uuid.uuid4().hex[:12], time.time_ns() // 1_000_000
+    studio = Studio(rng, poison_share, name, now_ms, partitions)
     with on_signals() as stop:
         try:
-            with closing(Journal(journal)) as book, closing(stream.connect(redis_url)) as client:
-                run(client, book, stop, studio, rng, rate)
+            streams = Streams(redis_url, partitions, replicas=replicas)
+            with closing(Journal(journal)) as book, closing(streams):
+                run(streams, book, stop, studio, rng, rate)
         except Stopped:
             pass  # what is in doubt is tried in the journal, and not acknowledged
         except (JournalError, SettingsError) as error:
