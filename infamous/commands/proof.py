@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -15,20 +16,30 @@ from infamous import up as ups
 from infamous.house import AsJson, print_json
 from infamous.prove import run as proofs
 from infamous.prove import soak as soaks
-from infamous.prove.faults import Kind
+from infamous.prove.faults import CLUSTER, ONE_REDIS, Kind
 
 app = house.commands()
 
 
-def _faults(text: str | None) -> tuple[Kind, ...] | None:
+def _faults(text: str | None, known: tuple[Kind, ...]) -> tuple[Kind, ...] | None:
     if text is None:
         return None
-    try:
-        return tuple(Kind(name.strip()) for name in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text} is not understood: name some of {', '.join(Kind)}."
-        ) from None
+    names = [name.strip() for name in text.split(",")]
+    if not {*names} <= {*known}:
+        raise typer.BadParameter(f"{text} is not understood: name some of {', '.join(known)}.")
+    return tuple(map(Kind, names))
+
+
+def _layout(
+    cluster: bool, partitions: int | None, replicas: int | None, soak: bool
+) -> proofs.Layout | None:
+    if not cluster:
+        if partitions is not None or replicas is not None:
+            raise typer.BadParameter("--partitions and --replicas are for a run with --cluster.")
+        return None
+    if soak:
+        raise typer.BadParameter("--soak is for one Redis: leave out --cluster.")
+    return proofs.Layout(partitions or proofs.PARTITIONS, replicas or 0)
 
 
 @app.command()
@@ -44,7 +55,8 @@ def prove(
         typer.Option(
             min=10,
             max=100_000,
-            help=f"Events a second: {proofs.DEFAULT_RATE:g}, in a soak {soaks.RATE:g}.",
+            help=f"Events a second: {proofs.DEFAULT_RATE:g}, in a soak {soaks.RATE:g}, with --cluster"
+            f" {proofs.CLUSTER_RATE:g}.",
         ),
     ] = None,
     soak: Annotated[
@@ -53,6 +65,26 @@ def prove(
             "--soak", help="A steady rate, Postgres away for a fifth of it, and memory watched."
         ),
     ] = False,
+    cluster: Annotated[
+        bool,
+        typer.Option(
+            "--cluster", help="On a Redis Cluster whose masters are killed while all runs."
+        ),
+    ] = False,
+    partitions: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=256, help=f"With --cluster: so many streams, {proofs.PARTITIONS} otherwise."
+        ),
+    ] = None,
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="With --cluster: so many replicas must have an event before it counts as sent.",
+        ),
+    ] = None,
     control: Annotated[
         proofs.Control | None, typer.Option(help="Break a promise, to see that it is noticed.")
     ] = None,
@@ -65,9 +97,10 @@ def prove(
     """Ill-treat a pipeline of its own on purpose, and account for every event."""
     seed = random.randrange(2**31) if seed is None else seed  # noqa: S311  # nothing secret
     console = Console(stderr=True, highlight=False, markup=False) if as_json else ups.console()
-    if rate is None:
-        rate = soaks.RATE if soak else proofs.DEFAULT_RATE
-    options = proofs.Options(seconds, seed, workers, rate, control, _faults(faults), keep, soak)
+    chosen = _faults(faults, CLUSTER if cluster else ONE_REDIS)
+    layout = _layout(cluster, partitions, replicas, soak)
+    options = proofs.Options(seconds, seed, workers, 0.0, control, chosen, keep, soak, layout)
+    options = replace(options, rate=options.usual_rate if rate is None else rate)
     outcome = proofs.prove(options, console)
     if as_json:
         print_json(outcome.as_json())

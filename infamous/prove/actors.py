@@ -81,11 +81,14 @@ class Actors:
         start: Callable[[Role], Member],
         workers: int,
     ) -> None:
-        """``lines``: the proxies before "redis" and "postgres". ``engine`` and ``client`` go past them."""
+        """``lines``: the proxies before "postgres" and perhaps "redis". ``engine`` and ``client`` go
+        past them.
+        """
         self._crew, self._servers, self._lines = crew, servers, lines
         self._engine, self._client = engine, client
         self._start, self._workers = start, workers
-        self._acts: Mapping[Kind, Callable[[Fault], Act[str | None]]] = {
+        # Each acts a fault out. Close it to break it off: what it did is undone. Raises GaveUp.
+        self.acts: Mapping[Kind, Callable[[Fault], Act[str | None]]] = {
             Kind.WORKER_KILLED: self._worker_killed,
             Kind.WORKER_STOPPED: self._worker_stopped,
             Kind.WORKER_PAUSED: partial(self._paused, _WORKERS),
@@ -115,10 +118,6 @@ class Actors:
             Kind.REDIS_BLACK_HOLED: partial(self._line, "redis", Toxic.BLACK_HOLE),
             Kind.REDIS_RESET: partial(self._line, "redis", Toxic.RESET),
         }
-
-    def act(self, fault: Fault) -> Act[str | None]:
-        """Act a fault out. Close it to break it off: what it did is undone. Raises GaveUp."""
-        return self._acts[fault.kind](fault)
 
     # --- workers and producers
 
@@ -153,7 +152,7 @@ class Actors:
                 self._start(Role.WORKER)
             spare = living[wanted:]
             # Who is not past the start yet would be hit where SIGTERM has no meaning yet.
-            yield from _until(lambda spare=spare: all(one.is_at_work for one in spare))  # type: ignore[misc]
+            yield from until(lambda spare=spare: all(one.is_at_work for one in spare))  # type: ignore[misc]
             for member in spare:
                 self._crew.ask(member)
             for member in spare:
@@ -173,13 +172,13 @@ class Actors:
 
     def _victim(self, roles: tuple[Role, ...], fault: Fault) -> Act[Member]:
         """Somebody of these roles; waits for one who is past the start."""
-        yield from _until(lambda: self._crew.at_work(*roles) != [])
+        yield from until(lambda: self._crew.at_work(*roles) != [])
         members = self._crew.at_work(*roles)
         return members[fault.choice % len(members)]
 
     def _gone(self, member: Member) -> Act[None]:
         # A bound of its own is kept by the crew, which kills who does not stop.
-        return _until(lambda: member.exit_code is not None)
+        return until(lambda: member.exit_code is not None)
 
     # --- Postgres
 
@@ -197,11 +196,11 @@ class Actors:
         began_s = time.monotonic()
         if not server.send(number):
             return None
-        yield from _until(server.is_gone)
+        yield from until(server.is_gone)
         yield fault.lasts_s
         # Not at once: processes of its own may still be leaving.
-        yield from _until(server.start)
-        yield from _until(server.is_ready)
+        yield from until(server.start)
+        yield from until(server.is_ready)
         return f"{number.name}, back after {_since(began_s)}"
 
     def _backends_terminated(self, fault: Fault) -> Act[str | None]:  # noqa: ARG002
@@ -279,7 +278,7 @@ class Actors:
         with line.imposed(toxic, **more):
             yield fault.lasts_s
             # Whoever is waiting out an outage says nothing that could be lost.
-            yield from _until(lambda: line.hits[toxic] > before)
+            yield from until(lambda: line.hits[toxic] > before)
         return f"{line.hits[toxic] - before} times"
 
     # --- jobs, and what else runs to its end
@@ -315,11 +314,11 @@ class Actors:
     def _process(self, *command: str) -> Act[tuple[int, str]]:
         """Run a command to its end; its exit code and its last line."""
         member = self._crew.start(Role.JOB, *command, fate=Fate.ENDS)
-        yield from _until(lambda: member.exit_code is not None, _JOB_S)
+        yield from until(lambda: member.exit_code is not None, _JOB_S)
         return member.exit_code or 0, member.last_line()
 
 
-def _until(is_so: Callable[[], bool], within_s: float = _PATIENCE_S) -> Act[None]:
+def until(is_so: Callable[[], bool], within_s: float = _PATIENCE_S) -> Act[None]:
     """Wait for a condition; raises GaveUp when it does not come."""
     deadline_s = time.monotonic() + within_s
     while not is_so():
@@ -338,7 +337,7 @@ def _insisting(change: Callable[[], None]) -> Act[None]:
             return False
         return True
 
-    return _until(is_made)
+    return until(is_made)
 
 
 def _lock(connection: Connection) -> None:

@@ -196,6 +196,11 @@ class Node:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def data(self) -> Path:
+        """Where its files are."""
+        return self._folder.home / "redis"
+
+    @property
     def log(self) -> Path:
         """What it says."""
         return self._folder.log("redis")
@@ -258,6 +263,19 @@ class Node:
         self._send(signal.SIGCONT)
         self.is_frozen = False
 
+    def cut_off(self) -> None:
+        """Have it, a replica, lose its master, who does not let it in again; the others still hear of it."""
+        self.ask("CONFIG", "SET", "masterauth", "no password of any node")
+        self.ask("CLIENT", "KILL", "TYPE", "master")
+
+    def let_in(self) -> None:
+        """Undo that it was cut off."""
+        self.ask("CONFIG", "SET", "masterauth", self._settings.get("masterauth", ""))
+
+    def has_master(self) -> bool:
+        """Whether it is a replica whose master sends it all that he gets."""
+        return bool(self.client.info("replication").get("master_link_status") == "up")
+
     def ask(self, *words: bytes | str | int) -> Any:
         """Send it a command; the reply comes as it is."""
         # The words apart: redis-py makes something else of the replies to commands that it knows.
@@ -308,7 +326,7 @@ class Node:
         settings = {
             "bind": _HOST,
             "port": str(self.port),
-            "dir": str(self._folder.home / "redis"),
+            "dir": str(self.data),
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": "",
@@ -363,6 +381,13 @@ class Cluster:
         if not living:
             raise ServerError(f"No node of the Redis Cluster in {self._home} lives.")
         return [node.url for node in living]
+
+    @property
+    def joint_url(self) -> str:
+        """All nodes in one URL, whether they live or not."""
+        hosts = ",".join(f"{_HOST}:{node.port}" for node in self.nodes)
+        credentials = f":{quote(self._password, safe='')}@" if self._password else ""
+        return f"redis://{credentials}{hosts}/0"
 
     def start(self) -> None:
         """Start the nodes and make them a cluster; blocks until every one of them finds it whole.

@@ -121,6 +121,11 @@ class Crew:
         """Who is there to be hurt."""
         return [one for one in self.members if one.role in roles and one.is_at_work]
 
+    def killed(self, *roles: Role) -> list[Member]:
+        """Who was killed and has ended by now."""
+        mine = [one for one in self.members if one.role in roles and one.fate is Fate.KILLED]
+        return [one for one in mine if one.exit_code is not None]
+
     def kill(self, member: Member) -> None:
         """End it as the out-of-memory killer would."""
         member.fate = Fate.KILLED

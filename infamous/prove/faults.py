@@ -21,6 +21,7 @@ class Lane(StrEnum):
     WORKERS = "workers"
     PRODUCERS = "producers"
     JOBS = "jobs"
+    CLUSTER = "cluster"
 
 
 class Kind(StrEnum):
@@ -54,6 +55,11 @@ class Kind(StrEnum):
     TRIMMED = "trimmed"
     REPLAYED = "replayed"
     ROLLED_UP = "rolled_up"
+    MASTER_KILLED = "master_killed"
+    FAILED_OVER = "failed_over"
+    SLOT_MOVED = "slot_moved"
+    # Two at once: a replica that gets nothing, and then its master is killed. Only when it is named.
+    REPLICA_CUT_OFF = "replica_cut_off"
     # No moment of its own: the stranger sends bad entries for the whole of a run.
     POISON = "poison"
 
@@ -120,7 +126,22 @@ SHAPES: Final[Mapping[Kind, Shape]] = {
     Kind.TRIMMED: Shape(Lane.JOBS, 1.5, 1.5, 1.0, 2),
     Kind.REPLAYED: Shape(Lane.JOBS, 2.0, 2.0, 1.0, 2),
     Kind.ROLLED_UP: Shape(Lane.JOBS, 1.5, 1.5, 1.0, 3),
+    # So long the shard has one node; that it takes over and comes back adds a few seconds.
+    Kind.MASTER_KILLED: Shape(Lane.CLUSTER, 3.0, 4.0, 1.0, 5),
+    Kind.FAILED_OVER: Shape(Lane.CLUSTER, 1.0, 1.0, 1.0, 2),
+    Kind.SLOT_MOVED: Shape(Lane.CLUSTER, 1.0, 1.0, 1.0, 2),
+    Kind.REPLICA_CUT_OFF: Shape(Lane.CLUSTER, 1.0, 2.0, 1.0, 1),
 }
+_CLUSTERS: Final = frozenset(kind for kind in SHAPES if SHAPES[kind].lane is Lane.CLUSTER)
+# A cluster's nodes tell each other and every client where they are, so no proxy stands before them. Nothing
+# is trimmed: what is on no stream at the end of the run must have been lost.
+_NOT_CLUSTERS: Final = frozenset(
+    kind for kind in SHAPES if SHAPES[kind].lane is Lane.REDIS or kind is Kind.TRIMMED
+)
+# What a run may have, with one Redis and with a cluster, and what it has where nothing is said.
+ONE_REDIS: Final = tuple(kind for kind in Kind if kind not in _CLUSTERS)
+CLUSTER: Final = tuple(kind for kind in Kind if kind not in _NOT_CLUSTERS)
+SINGLE_FAILURES: Final = tuple(kind for kind in CLUSTER if kind is not Kind.REPLICA_CUT_OFF)
 # From this length on a run has room for every class.
 WHOLE_S: Final = 45.0
 # Nothing goes wrong before everybody is at work, nor so shortly before the end.

@@ -7,13 +7,20 @@ that can be told to misbehave; the harness itself goes past them, by the sockets
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    closing,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -27,21 +34,27 @@ from sqlalchemy.exc import DBAPIError
 
 from infamous import schema
 from infamous.embedded.folder import ServerError
-from infamous.prove import servers, soak, view
+from infamous.prove import cluster, servers, soak, view
 from infamous.prove.actors import Actors
 from infamous.prove.check import Account, check
 from infamous.prove.crew import STOP_S, Crew, Fate, Member, Role
-from infamous.prove.faults import WHOLE_S, Kind, plan
+from infamous.prove.faults import ONE_REDIS, SINGLE_FAILURES, WHOLE_S, Kind, plan
 from infamous.prove.poison import REASONS, REFUSED_BY_DATABASE
 from infamous.prove.proxy import proxies
+from infamous.prove.remains import Remains
 from infamous.prove.stage import Done, Stage
-from pipeline import failpoint, stream
+from infamous.prove.upheaval import Upheaval
+from pipeline import failpoint
 from pipeline.settings import Settings
 from pipeline.stop import on_signals
-from pipeline.stream import Stream
+from pipeline.stream import StreamState
+from pipeline.streams import Streams, together
 from producer import journal
 
 DEFAULT_RATE: Final = 8000.0
+# Six nodes more share the machine.
+CLUSTER_RATE: Final = 2000.0
+PARTITIONS: Final = 6
 CLAIM_AFTER_S: Final = 2.0
 PLAYERS: Final = 200
 # Each of its events costs the producer a parcel that is made in vain.
@@ -49,6 +62,8 @@ RIVAL_RATE: Final = 5.0
 STRANGER_RATE: Final = 300.0
 POISON_SHARE: Final = 0.02
 DRAIN_S: Final = 60.0
+# Twice what the servers' tests take: a node that gets no turn on a busy machine is not dead.
+NODE_TIMEOUT_MS: Final = 2000
 
 _PRODUCERS: Final = (Role.PRODUCER, Role.RIVAL)
 _POLL_S: Final = 0.02
@@ -92,6 +107,15 @@ _EXPOSING: Final = {
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How events are laid out on a Redis Cluster."""
+
+    partitions: int = PARTITIONS
+    # So many must have an event before it counts as sent.
+    replicas: int = 0
+
+
+@dataclass(frozen=True)
 class Options:
     """What was asked for."""
 
@@ -105,6 +129,8 @@ class Options:
     keep: bool = False
     # Steady, with one long outage, and memory watched.
     soak: bool = False
+    # None: one Redis.
+    cluster: Layout | None = None
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -113,7 +139,18 @@ class Options:
             return (Kind.POSTGRES_AWAY,)
         if self.faults is not None:
             return self.faults
-        return tuple(Kind) if self.control is None else _EXPOSING[self.control]
+        if self.control is None:
+            return ONE_REDIS if self.cluster is None else SINGLE_FAILURES
+        # That masters die beside it must hide nothing.
+        more = () if self.cluster is None else (Kind.MASTER_KILLED,)
+        return _EXPOSING[self.control] + more
+
+    @property
+    def usual_rate(self) -> float:
+        """Events a second where nothing else is said."""
+        if self.soak:
+            return soak.RATE
+        return DEFAULT_RATE if self.cluster is None else CLUSTER_RATE
 
     @property
     def command(self) -> str:
@@ -123,7 +160,10 @@ class Options:
         )
         if self.soak:
             words += " --soak"
-        if self.rate != (soak.RATE if self.soak else DEFAULT_RATE):
+        if self.cluster is not None:
+            words += f" --cluster --partitions {self.cluster.partitions}"
+            words += f" --replicas {self.cluster.replicas}"
+        if self.rate != self.usual_rate:
             words += f" --rate {self.rate:g}"
         if self.control is not None:
             words += f" --control {self.control}"
@@ -167,6 +207,8 @@ class Outcome:
         if self.memory is not None:
             lines += [*self.memory.lines(), ""]
         lines.append(view.account_line(self.account, self.drained_s))
+        if (layout := self.options.cluster) is not None:
+            lines += view.cluster_lines(self.log, self.account, layout.partitions, layout.replicas)
         if self.is_proven:
             lines.append("PROVEN")
         else:
@@ -183,8 +225,9 @@ class Outcome:
         return {
             "proven": self.is_proven,
             "seed": self.options.seed,
-            "options": asdict(self.options),
-            "account": asdict(self.account) | {"passed": self.account.passed},
+            "options": _said(asdict(self.options), "cluster"),
+            "account": _said(asdict(self.account), "lost_by_redis")
+            | {"passed": self.account.passed},
             "drained_s": None if self.drained_s is None else round(self.drained_s, 3),
             "problems": self.problems,
             "faults": {kind: effects.count(kind) for kind in self.options.kinds},
@@ -275,27 +318,45 @@ class Run:
         self._look_due_s = 0.0
         self._live: Live | None = None
 
-        owned = stack.enter_context(servers.running(home))
-        redis_line, postgres_line = stack.enter_context(
-            proxies(owned.redis_socket, owned.postgres_socket)
-        )
+        layout = options.cluster
+        owned = stack.enter_context(servers.running(home, has_redis=layout is None))
+        sockets = {"postgres": owned.postgres_socket}
+        if layout is None:
+            sockets["redis"] = owned.redis_socket
+        proxied = stack.enter_context(proxies(*sockets.values()))
+        lines = dict(zip(sockets, proxied, strict=True))
+        nodes: cluster.Cluster | None = None
+        if layout is None:
+            redis_url = f"redis://127.0.0.1:{lines['redis'].port}/0"
+            self.source = Streams(owned.redis.url)
+        else:
+            nodes = stack.enter_context(_cluster(home))
+            redis_url = nodes.joint_url
+            self.source = Streams(redis_url, layout.partitions, replicas=layout.replicas)
+        stack.enter_context(closing(self.source))
         self.journals.mkdir()
         self.engine = _engine(owned.postgres.url)
-        self.source = Stream(stream.connect(owned.redis.url))
-        stack.enter_context(closing(self.source.client))
-        self.crew = Crew(_environment(redis_line.port, postgres_line.port), home / "log")
+        self.crew = Crew(_environment(redis_url, lines["postgres"].port, layout), home / "log")
         stack.callback(self.crew.close)
         actors = Actors(
             self.crew,
             owned,
-            {"redis": redis_line, "postgres": postgres_line},
+            lines,
             self.engine,
-            self.source.client,
+            self.source.written[0].client,
             self._start_one,
             options.workers,
         )
+        acts = actors.acts
+        self.upheaval: Upheaval | None = None
+        if nodes is not None:
+            self.upheaval = Upheaval(nodes, self.source, self.crew, home / "remains")
+            acts = {**acts, **self.upheaval.acts}
         faults = plan(options.seed, options.seconds, options.kinds)
-        self.stage = Stage(soak.plan(options.seconds) if options.soak else faults, actors.act)
+        self.stage = Stage(
+            soak.plan(options.seconds) if options.soak else faults,
+            lambda fault: acts[fault.kind](fault),
+        )
         self.watch = soak.Watch(options.seconds)
         stack.callback(self.stage.close)
 
@@ -318,7 +379,9 @@ class Run:
                 self._stop(Role.WORKER)
         memory = self._soaked() if self.options.soak else None
         with self._timed("checked"):
-            account = check(self.engine, self.source, self.journals, say=self._say)
+            account = check(
+                self.engine, self.source, self.journals, remains=self._remains(), say=self._say
+            )
         problems += self._judged(account, drained_s)
         problems += [] if memory is None else memory.problems()
         is_kept = self.options.keep or bool(problems)
@@ -383,6 +446,8 @@ class Run:
                 return self.crew.start(
                     role,
                     *("infamous.prove.stranger", "--redis-url", self.crew.environment["REDIS_URL"]),
+                    *("--partitions", str(len(self.source.written))),
+                    *("--replicas", str(self.source.written[0].replicas)),
                     *("--rate", str(STRANGER_RATE), "--poison-share", str(POISON_SHARE)),
                     *("--seed", seed, "--journal", journal_file),
                 )
@@ -426,11 +491,18 @@ class Run:
         with self._timed("drained"):
             began_s = time.monotonic()
             while (passed_s := time.monotonic() - began_s) < DRAIN_S:
-                state = self.source.state(exact=False)
-                if state.undelivered == state.pending == 0:
+                state = self._state()
+                if state is not None and state.undelivered == state.pending == 0:
                     return passed_s
                 self._turn()
         return None
+
+    def _state(self) -> StreamState | None:
+        """All streams as one; None where one of a cluster's is away."""
+        answers = self.source.ask(lambda one: one.state(exact=False))
+        if self.options.cluster is not None and answers.away:
+            return None
+        return together(answers.whole().values())
 
     def _roll_up(self) -> list[str]:
         self.phase = "rolling up"
@@ -457,11 +529,18 @@ class Run:
 
     def _soaked(self) -> soak.Memory:
         """Trim what all have acknowledged, and see what is left."""
-        self.source.trim(keep_s=0)
+        self.source.written[0].trim(keep_s=0)
         return self.watch.memory(self._redis_bytes())
 
     def _redis_bytes(self) -> int:
-        return int(self.source.client.info("memory")["used_memory"])
+        return self.source.written[0].memory().used_bytes
+
+    def _remains(self) -> list[Remains] | None:
+        """What the masters of a cluster left that died."""
+        if self.upheaval is None:
+            return None
+        self.upheaval.look()
+        return self.upheaval.remains
 
     def _judged(self, account: Account, drained_s: float | None) -> list[str]:
         """Everything that is wrong, besides what was noticed on the way."""
@@ -471,12 +550,21 @@ class Run:
             self.stage.log.append(self._poisoned())
         if self.options.is_whole:
             done = {one.kind for one in self.stage.log if one.effect is not None}
-            problems += [f"{kind} never took effect" for kind in Kind if kind not in done]
+            problems += [
+                f"{kind} never took effect" for kind in self.options.kinds if kind not in done
+            ]
         if drained_s is None:
             problems.append(f"not drained within {DRAIN_S:.0f} s")
         problems += account.problems
         if account.rollups_ok is None:
             problems.append("there are no rollups")
+        problems += [] if self.upheaval is None else self.upheaval.surprises
+        layout = self.options.cluster
+        if layout is not None and layout.replicas and account.lost_by_redis:
+            problems.append(
+                f"events that Redis lost although {layout.replicas} of its replicas had said that they have"
+                f" them: {account.lost_by_redis:,}"
+            )
         if not account.passed and not account.problems:
             problems.append("the account does not balance")
         return problems
@@ -509,9 +597,12 @@ class Run:
         figures = self.figures
         figures.away = None
         try:
-            state = self.source.state(exact=False)
-            figures.added = state.added or 0
-            figures.waiting = state.undelivered + state.pending
+            state = self._state()
+            if state is None:
+                figures.away = "a shard of Redis"
+            else:
+                figures.added = state.added or 0
+                figures.waiting = state.undelivered + state.pending
             if self.options.soak:
                 self._watch_memory()
         except redis.RedisError:
@@ -558,6 +649,7 @@ class Run:
             elapsed_s=self._elapsed_s(),
             seconds=self.options.seconds,
             seed=self.options.seed,
+            kinds=self.options.kinds if self.options.cluster else ONE_REDIS,
             in_rate=figures.rate(1),
             out_rate=figures.rate(2),
             stored=figures.stored,
@@ -585,7 +677,22 @@ def _engine(url: str) -> Engine:
     return create_engine(url, poolclass=pool.NullPool, connect_args={"connect_timeout": 5})
 
 
-def _environment(redis_port: int, postgres_port: int) -> dict[str, str]:
+def _cluster(home: Path) -> AbstractContextManager[cluster.Cluster]:
+    """Six nodes whose files tell, when one is killed, all that it had said yes to."""
+    return cluster.running(
+        home / "cluster",
+        password=secrets.token_hex(8),
+        node_timeout_ms=NODE_TIMEOUT_MS,
+        settings={"appendfsync": "no", "auto-aof-rewrite-percentage": "0"},
+    )
+
+
+def _said(told: dict[str, Any], name: str) -> dict[str, Any]:
+    """The same without what is about clusters, where there is none."""
+    return {key: value for key, value in told.items() if key != name or value is not None}
+
+
+def _environment(redis_url: str, postgres_port: int, layout: Layout | None) -> dict[str, str]:
     """What the processes are told; what the user has set for other runs is none of theirs."""
     said = {
         f"{name.upper()}{suffix}": ""
@@ -594,7 +701,9 @@ def _environment(redis_port: int, postgres_port: int) -> dict[str, str]:
     }
     return said | {
         failpoint.VARIABLE: "",
-        "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
+        "REDIS_URL": redis_url,
+        "STREAM_PARTITIONS": "" if layout is None else str(layout.partitions),
+        "REDIS_REPLICAS": "" if layout is None else str(layout.replicas),
         "DATABASE_URL": (
             f"postgresql+psycopg2://infamous@127.0.0.1:{postgres_port}/infamous"
             "?sslmode=disable&gssencmode=disable"

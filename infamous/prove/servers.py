@@ -137,10 +137,10 @@ class Servers:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[Servers]:
+def running(home: Path, *, has_redis: bool = True) -> Iterator[Servers]:
     """Both, in a folder that is empty or was used before; they are gone when this ends, it stays.
 
-    Raises ServerError, also where others run on the folder.
+    Without ``has_redis`` Redis is not started. Raises ServerError, also where others run on the folder.
     """
     folder = Folder(home)
     folder.prepare()
@@ -150,10 +150,11 @@ def running(home: Path) -> Iterator[Servers]:
     run = folder.make_run_folder(None)
     postgres = Server(EmbeddedPostgres(folder, run), folder)
     redis = Server(EmbeddedRedis(folder, run), folder)
+    wanted = (postgres, redis) if has_redis else (postgres,)
     try:
-        for server in (postgres, redis):
+        for server in wanted:
             server.start()
-        for server in (postgres, redis):
+        for server in wanted:
             server.wait_until_ready()
         yield Servers(postgres, redis, run / f".s.PGSQL.{PORT}", run / "redis.sock")
     finally:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infamous.prove.check import Account
-from infamous.prove.faults import SHAPES, Kind
+from infamous.prove.faults import ONE_REDIS, SHAPES, Kind
 from infamous.prove.stage import Done
 
 _LAST_FAULTS: Final = 8
@@ -34,6 +34,8 @@ class Scene:
     waiting: int = 0
     # How many of each role live, and how many of those are frozen.
     living: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    # What may go wrong in this run.
+    kinds: Sequence[Kind] = ONE_REDIS
     acting: Sequence[Kind] = ()
     log: Sequence[Done] = ()
     # A server that the harness itself cannot reach just now.
@@ -56,7 +58,7 @@ def picture(scene: Scene) -> RenderableType:
     wrong = Text("now: " + (", ".join(scene.acting) or "nothing is wrong"), style="red")
     if scene.away:
         wrong.append(f"   {scene.away} is away", style="bold yellow")
-    return Group(head, flow, crew, wrong, Text(), _classes(scene.log), Text(), _last(scene.log))
+    return Group(head, flow, crew, wrong, Text(), _classes(scene), Text(), _last(scene.log))
 
 
 def line(scene: Scene) -> str:
@@ -100,6 +102,24 @@ def account_line(account: Account, drained_s: float | None) -> str:
     )
 
 
+def cluster_lines(
+    log: Sequence[Done], account: Account, partitions: int, replicas: int
+) -> list[str]:
+    """What was done to a cluster, and whose the losses are."""
+    counts = Counter(one.kind for one in log if one.effect is not None)
+    killed = counts[Kind.MASTER_KILLED] + counts[Kind.REPLICA_CUT_OFF]
+    lost = account.lost_by_redis or 0
+    why = ""
+    if lost:
+        why = "  (their master had said yes, and died before its replica had them)"
+    return [
+        f"{partitions} streams on a Redis Cluster  masters killed {killed}"
+        f"  failovers {killed + counts[Kind.FAILED_OVER]}  slots moved {counts[Kind.SLOT_MOVED]}"
+        f"  replicas waited for {replicas}",
+        f"lost by Redis {lost:,}  lost by us {account.missing:,}{why}",
+    ]
+
+
 def _crew(scene: Scene) -> list[str]:
     return [
         f"{living} {role}{'' if living == 1 else 's'}" + (f" ({paused} frozen)" if paused else "")
@@ -107,10 +127,10 @@ def _crew(scene: Scene) -> list[str]:
     ]
 
 
-def _classes(log: Sequence[Done]) -> Table:
-    counts = Counter(one.kind for one in log if one.effect is not None)
+def _classes(scene: Scene) -> Table:
+    counts = Counter(one.kind for one in scene.log if one.effect is not None)
     table = Table.grid(padding=(0, 3))
-    kinds = list(SHAPES)
+    kinds = [kind for kind in SHAPES if kind in scene.kinds]
     rows = -(-len(kinds) // _COLUMNS)
     for row in range(rows):
         table.add_row(

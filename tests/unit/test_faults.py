@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infamous.prove.faults import FIRST_S, QUIET_S, SHAPES, WHOLE_S, Kind, Lane, plan
+from infamous.prove.faults import (
+    CLUSTER,
+    FIRST_S,
+    ONE_REDIS,
+    QUIET_S,
+    SHAPES,
+    SINGLE_FAILURES,
+    WHOLE_S,
+    Kind,
+    Lane,
+    plan,
+)
 
 seeds = st.integers(0, 2**32)
 lengths_s = st.floats(WHOLE_S, 600)
@@ -40,6 +51,21 @@ def test_all_is_over_before_the_end(seed: int, seconds: float) -> None:
         assert fault.at_s >= FIRST_S
         assert fault.ends_s <= seconds - QUIET_S + 1e-6
         assert shape.least_s <= fault.lasts_s <= shape.most_s
+
+
+@given(seeds, lengths_s)
+def test_every_run_on_a_cluster_kills_a_master(seed: int, seconds: float) -> None:
+    """One that hurts nobody proves nothing; two failures at once come only where they are asked for."""
+    kinds = [fault.kind for fault in plan(seed, seconds, SINGLE_FAILURES)]
+    assert set(kinds) == set(SINGLE_FAILURES) - {Kind.POISON}
+    assert Kind.REPLICA_CUT_OFF not in kinds
+
+
+def test_one_redis_has_no_fault_of_a_cluster() -> None:
+    """Each of the two has all classes but those of the other."""
+    assert {*ONE_REDIS} | {*CLUSTER} == {*Kind}
+    assert all(SHAPES[kind].lane is Lane.CLUSTER for kind in {*CLUSTER} - {*ONE_REDIS})
+    assert not any(SHAPES[kind].lane is Lane.REDIS for kind in SINGLE_FAILURES if kind in SHAPES)
 
 
 @given(seeds)
