@@ -354,4 +354,5 @@ def _since(began_s: float) -> str:
 
 
 def _is_commit(chunk: bytes) -> bool:
-    return b"COMMIT" in chunk
+    # As psycopg2 says it, and as consumers do; the zero is the end of a query.
+    return b"commit\0" in chunk.lower()
