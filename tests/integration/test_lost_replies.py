@@ -94,7 +94,7 @@ def has(word: bytes) -> Callable[[bytes], bool]:
 def test_the_reply_to_commit_is_lost(world: World, to_postgres: Proxy, loader: Loader) -> None:
     """The rows are there although the loader was told nothing; storing the batch again adds none."""
     batch = batch_of([*good(50), b"bad"])
-    to_postgres.impose(Toxic.DROP_REPLY, when=has(b"COMMIT"))
+    to_postgres.impose(Toxic.DROP_REPLY, when=has(b"commit"))
     with pytest.raises(psycopg2.Error) as caught:
         loader.store(batch)
     to_postgres.lift()
@@ -109,7 +109,7 @@ def test_the_reply_to_commit_is_lost(world: World, to_postgres: Proxy, loader: L
 def test_commit_itself_is_lost(world: World, to_postgres: Proxy, loader: Loader) -> None:
     """Nothing is there, and storing the batch again stores all of it."""
     batch = batch_of([*good(50), b"bad"])
-    to_postgres.impose(Toxic.DROP_REQUEST, when=has(b"COMMIT"))
+    to_postgres.impose(Toxic.DROP_REQUEST, when=has(b"commit"))
     with pytest.raises(psycopg2.Error) as caught:
         loader.store(batch)
     to_postgres.lift()
