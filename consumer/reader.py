@@ -87,11 +87,11 @@ class Reader:
 
     def read(self, count: int) -> Page:
         """The next page. Raises GroupLost, and what redis-py raises where no stream is left to read."""
+        self._knock()
         self._see_who_is_back()
         if len(self._rota.keys) > 1:
             self._hear(0.0)
-        while (key := self._rota.next()) is not None or self._rota.is_all_away:
-            key = key or self._rota.away[0]
+        while (key := self._rota.next()) is not None:
             found = self._try(key, lambda one: one.read(self._name, count))
             if found is None:
                 continue
@@ -125,11 +125,14 @@ class Reader:
 
     def claim(self, count: int, *, idle_s: float) -> tuple[str, Claimed] | None:
         """A step of the walk through what is pending on every stream; None at its end. Raises GroupLost."""
+        self._knock()
         if self._walks is None:
             self._walks = dict.fromkeys(self._rota.keys, stream.FIRST)
         while self._walks:
             key, start = next(iter(self._walks.items()))
-            claimed = self._try(key, partial(_claim, self._name, idle_s, count, start))
+            claimed = None
+            if self._is_to_be_asked(key):
+                claimed = self._try(key, partial(_claim, self._name, idle_s, count, start))
             if claimed is None or claimed.next_start == stream.FIRST:
                 del self._walks[key]
             else:
@@ -165,6 +168,7 @@ class Reader:
 
     def ack(self) -> None:
         """Acknowledge what is stored, each where it came from; on a stream that is away, once it is back."""
+        self._knock()
         for key in [key for key in self._owed if self._is_to_be_asked(key)]:
             these = self._owed[key]
             if self._try(key, partial(_ack, these)):
@@ -210,6 +214,7 @@ class Reader:
 
     def _each(self, call: Callable[[Stream], T]) -> dict[str, T]:
         """What every stream that can be reached answers. Raises what redis-py raises where none can."""
+        self._knock()
         found: dict[str, T] = {}
         for key in self._rota.keys:
             if self._is_to_be_asked(key):
@@ -217,6 +222,14 @@ class Reader:
                 if answer is not None:
                     found[key] = answer[0]
         return found
+
+    def _knock(self) -> None:
+        """Where all are away, see whether one is back, each time another node. Raises what redis-py raises.
+
+        Whoever asked for one of them only would wait for its node, though all others be back.
+        """
+        if self._rota.is_all_away:
+            self._try(self._rota.away[0], Stream.ping)
 
     def _is_to_be_asked(self, key: str) -> bool:
         return key not in self._rota.away or self._rota.is_all_away

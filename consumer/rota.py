@@ -92,8 +92,11 @@ class Rota:
         self.resting.pop(key, None)
 
     def lose(self, keys: Iterable[str]) -> None:
-        """They cannot be reached."""
-        self._away.update(keys)
+        """They cannot be reached; of those that are away they are the last to be tried again."""
+        lost = [key for key in keys if key in self._turns]
+        self._away.update(lost)
+        self._turn += 1
+        self._turns |= dict.fromkeys(lost, self._turn)
 
     def regain(self, key: str) -> None:
         """It answers."""
@@ -101,8 +104,10 @@ class Rota:
 
     @property
     def away(self) -> tuple[str, ...]:
-        """Those that cannot be reached."""
-        return tuple(key for key in self.keys if key in self._away)
+        """Those that cannot be reached, first those that were not tried for the longest time."""
+        return tuple(
+            sorted((key for key in self.keys if key in self._away), key=self._turns.__getitem__)
+        )
 
     @property
     def is_all_away(self) -> bool:
@@ -111,8 +116,9 @@ class Rota:
 
     def own_at_rest(self) -> dict[str, bytes]:
         """One's own at which nothing waits, and behind which entry."""
+        # Looked up once: another thread may wake one, or share out anew, in between.
         return {
-            key: self.resting[key]
+            key: after
             for key in self.own
-            if key in self.resting and key not in self._away
+            if (after := self.resting.get(key, _UNSEEN)) != _UNSEEN and key not in self._away
         }

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from itertools import count
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+import redis
 
 from consumer import reader, worker
+from consumer.reader import Reader
 from pipeline.entry import Form, split
 from pipeline.event import Window, decode, encode
-from pipeline.stream import Stream
+from pipeline.nodes import Nodes
+from pipeline.stream import STREAM, Stream, client_of
 from pipeline.streams import LAYOUTS, Streams, keys
 from tests.conftest import World
 from tests.integration.consuming import now_ms, until, working
@@ -140,3 +144,96 @@ def test_a_flooded_stream_does_not_starve_the_others(world: World, divided: Stre
         assert left[0] > 4000
         until(lambda: is_done(divided), "the flood to be over")
     assert world.count("game_events") == 12_001
+
+
+# --- nodes that come and go
+
+
+class Apart(Streams):
+    """Streams as on nodes of their own: each can be taken away, and given back, by itself."""
+
+    def __init__(self, url: str, partitions: int) -> None:
+        super().__init__(url, partitions)
+        self._clients = {one.key: one.client for one in self.all}
+        self._nowhere = client_of(Nodes("redis://127.0.0.1:1"), STREAM)
+
+    def neighbours(self, key: str) -> list[str]:
+        """Itself alone."""
+        return [key]
+
+    def take(self, *which: str) -> None:
+        """Nobody answers for these any more."""
+        for key in which:
+            self.by_key(key).client = self._nowhere
+
+    def give(self, *which: str) -> None:
+        """They answer again."""
+        for key in which:
+            self.by_key(key).client = self._clients[key]
+
+
+@pytest.fixture
+def apart(world: World) -> Iterator[Apart]:
+    """Two partitions, and the undivided stream."""
+    streams = Apart(world.redis_url, 2)
+    yield streams
+    streams.give(*(one.key for one in streams.all))
+    streams.close()
+
+
+@pytest.fixture
+def source(apart: Apart) -> Iterator[Reader]:
+    """One that reads them."""
+    with closing(Reader(apart, "one")) as source:
+        source.ensure_groups()
+        yield source
+
+
+def tried(call: Callable[[], object], times: int = 5) -> None:
+    """Call, as one does who waits for the server."""
+    for _ in range(times):
+        try:
+            call()
+        except redis.ConnectionError:
+            continue
+        return
+    pytest.fail("who waits, waits for a stream that stays away, though others are back")
+
+
+@pytest.mark.parametrize("call", ["read", "ack", "look", "claim"])
+def test_one_that_stays_away_keeps_nobody_from_those_that_are_back(
+    apart: Apart, source: Reader, call: str
+) -> None:
+    """After an outage of all nodes the first that is back is found, whatever is waited for."""
+    first, second = keys(2)
+    source.owe({first: [b"1-0"]})
+    apart.take(*(one.key for one in apart.all))
+    calls: dict[str, Callable[[], object]] = {
+        "read": lambda: source.read(10),
+        "ack": source.ack,
+        "look": source.look,
+        "claim": lambda: source.claim(10, idle_s=0),
+    }
+    with pytest.raises(redis.ConnectionError):
+        while True:
+            source.read(10)
+    for _ in range(2):
+        with pytest.raises(redis.ConnectionError):
+            calls[call]()
+    apart.give(second)
+    tried(calls[call])
+    assert second not in source.away
+    assert source.owed == 1
+
+
+def test_a_walk_leaves_out_what_is_away(apart: Apart, source: Reader) -> None:
+    """A stream that is back without its group, and not found back yet, does not hold up a walk for ever."""
+    first, second = keys(2)
+    apart.take(first)
+    while not source.read(10).is_last:
+        pass
+    assert source.away == (first,)
+    apart.give(first)
+    apart.by_key(first).client.delete(first)
+    assert source.claim(10, idle_s=0) is None
+    assert not source.ensure_groups()
