@@ -126,7 +126,7 @@ class Outboxes:
         the same time at least one finds the other, and begins anew; who has found nobody is overtaken, should
         the other come later, before his next event.
         """
-        self._look()
+        self._streams.look()
         beside = [Outbox(one) for one in self._streams.all if one not in self._streams.written]
         each = [*self._outboxes, *beside]
         if len(each) == 1:
@@ -136,17 +136,7 @@ class Outboxes:
             ledgers = [outbox.take_over(self.partitions) for outbox in each]
             if any(outbox.is_taken_over(self.partitions) for outbox in each):
                 return None
-        return None if self._look() else ledgers
-
-    def _look(self) -> bool:
-        """Look for streams of other numbers of partitions; says whether there are any that were not known."""
-        try:
-            return bool(self._streams.look())
-        except redis.exceptions.NoPermissionError:
-            if self.partitions > 1:
-                raise
-            # Rules of a time before partitions: whoever wrote into some has other ones.
-            return False
+        return None if self._streams.look() else ledgers
 
     def _adopt(self, ledgers: list[Ledger]) -> Ledger:
         """Have each outbox remember those of its players who were found elsewhere."""
