@@ -21,7 +21,7 @@ from consumer.rota import Rota, share
 from pipeline import stream
 from pipeline.entry import Entry
 from pipeline.stream import Claimed, Stream, StreamState, is_temporary
-from pipeline.streams import Streams, together
+from pipeline.streams import LAYOUTS, Streams, together
 
 T = TypeVar("T")
 
@@ -71,6 +71,8 @@ class Reader:
         self._prober = ThreadPoolExecutor(1, thread_name_prefix="probe")
         # Stored, and not acknowledged because the stream was away.
         self._owed: dict[str, list[bytes]] = {}
+        # Streams on which a read may have gone astray: it may still arrive.
+        self._astray: set[str] = set()
         self._read_all_due_s = 0.0
 
     @property
@@ -175,8 +177,12 @@ class Reader:
                 del self._owed[key]
 
     def leave(self) -> None:
-        """Take the name off every group that can be reached."""
-        self._each(lambda one: one.leave(self._name))
+        """Take the name off every group on which nothing can be pending under it.
+
+        A read that went astray may still arrive between the look and the removal, which would drop what it
+        got: whoever buries the dead removes the name then.
+        """
+        self._each(lambda one: None if one.key in self._astray else one.leave(self._name))
 
     # --- the group, and the others in it
 
@@ -200,6 +206,8 @@ class Reader:
         return Look(state, by_key, self._rota.away)
 
     def _look_for_streams(self) -> None:
+        if not set(self._rota.away).isdisjoint(self._streams.neighbours(LAYOUTS)):
+            return  # the list of layouts is there, and a node that says nothing holds up all the others
         try:
             new = self._streams.look()
         except redis.RedisError as error:
@@ -241,6 +249,7 @@ class Reader:
         except redis.RedisError as error:
             if not is_temporary(error):
                 raise
+            self._astray.add(key)
             self._rota.lose(self._streams.neighbours(key))
             if self._rota.is_all_away:
                 raise
