@@ -7,12 +7,14 @@ finds it back. Only where all are away is that told, by redis-py's error, and wh
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, TypeVar
+from itertools import islice
+from typing import Final, TypeVar
 
 import redis
 
@@ -65,10 +67,9 @@ class Reader:
         self._bell = Doorbell()
         # Where each walk through what is pending goes on; the streams that are still to be walked.
         self._walks: dict[str, bytes] | None = None
-        # Looks at streams that are away.
-        self._probes: dict[str, Future[Any]] = {}
+        # A look at a stream that is away; when each may be looked at again.
+        self._probe: tuple[str, Future[None]] | None = None
         self._probe_due_s: dict[str, float] = {}
-        self._prober = ThreadPoolExecutor(1, thread_name_prefix="probe")
         # Stored, and not acknowledged because the stream was away.
         self._owed: dict[str, list[bytes]] = {}
         # Streams on which a read may have gone astray: it may still arrive.
@@ -83,7 +84,6 @@ class Reader:
     def close(self) -> None:
         """Let go of every line but the streams' own."""
         self._bell.close()
-        self._prober.shutdown(wait=False, cancel_futures=True)
 
     # --- new entries
 
@@ -265,20 +265,35 @@ class Reader:
 
     def _see_who_is_back(self) -> None:
         """Have streams that are away looked at from the thread beside: it may take long to learn."""
-        if not self._rota.away or self._rota.is_all_away:
-            return
         now_s = time.monotonic()
-        for key in self._rota.away:
-            probe = self._probes.get(key)
-            if probe is None and now_s >= self._probe_due_s.get(key, 0.0):
-                self._probes[key] = self._prober.submit(self._streams.by_key(key).ping)
-            elif probe is not None and probe.done():
-                del self._probes[key]
-                if probe.exception() is None:
-                    self._probe_due_s.pop(key, None)
-                    self._regain(key)
-                else:
-                    self._probe_due_s[key] = now_s + _PROBE_EVERY_S
+        if self._probe is not None and self._probe[1].done():
+            (key, probe), self._probe = self._probe, None
+            there = self._streams.neighbours(key)
+            # Also one that answers may be unable to do what is asked of it.
+            self._probe_due_s |= dict.fromkeys(there, now_s + _PROBE_EVERY_S)
+            if probe.exception() is None:
+                self._regain(key)
+            else:  # the next look is at another node
+                self._rota.lose(one for one in there if one in self._rota.away)
+        if self._probe is not None or self._rota.is_all_away:
+            return
+        due = (one for one in self._rota.away if now_s >= self._probe_due_s.get(one, 0.0))
+        for key in islice(due, 1):
+            self._probe = key, _beside(self._streams.by_key(key).ping)
+
+
+def _beside(call: Callable[[], T]) -> Future[T]:
+    """Call from another thread, for which the end of the process does not wait."""
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:  # whoever asks for the answer gets it
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="probe", daemon=True).start()
+    return answer
 
 
 def _claim(name: str, idle_s: float, count: int, start: bytes, source: Stream) -> Claimed:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import partial
@@ -279,3 +282,23 @@ def test_a_note_that_is_no_number_of_partitions_is_passed_over(
     world.client.sadd(LAYOUTS, "N", "0", "-1", str(10**9), "2", "\u00b2")
     divided.look()
     assert {one.key for one in divided.all} == {STREAM, *keys(N), *keys(2)}
+
+
+def test_a_look_at_a_node_that_says_nothing_holds_up_nobody(apart: Apart, source: Reader) -> None:
+    """Neither who reads the other streams waits for its answer, nor the end of the process."""
+    first, _ = keys(2)
+    apart.take(first)
+    while not source.read(10).is_last:
+        pass
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        apart.by_key(first).client = client_of(Nodes(f"redis://127.0.0.1:{port}"), first)
+        began_s = time.monotonic()
+
+        def looks() -> list[threading.Thread]:
+            source.read(10)
+            return [one for one in threading.enumerate() if one.name == "probe"]
+
+        until(looks, "a look at the stream")
+        assert all(one.daemon for one in looks())
+        assert time.monotonic() - began_s < 4
