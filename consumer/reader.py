@@ -22,6 +22,7 @@ from consumer.doorbell import Doorbell
 from consumer.rota import Rota, share
 from pipeline import stream
 from pipeline.entry import Entry
+from pipeline.nodes import Elsewhere
 from pipeline.stream import Claimed, Stream, StreamState, is_temporary
 from pipeline.streams import LAYOUTS, Streams, together
 
@@ -250,16 +251,19 @@ class Reader:
             if not is_temporary(error):
                 raise
             self._astray.add(key)
-            self._rota.lose(self._streams.neighbours(key))
+            # Where a slot is on its way, its node is there all the same.
+            is_alone = isinstance(error, Elsewhere)
+            self._rota.lose([key] if is_alone else self._streams.neighbours(key))
             if self._rota.is_all_away:
                 raise
             return None
-        if self._rota.away:
+        if key in self._rota.away:
             self._regain(key)
         return answer
 
     def _regain(self, key: str) -> None:
-        for one in self._streams.neighbours(key):
+        # Those that were there stay at rest: woken again and again, they would keep it from any.
+        for one in set(self._rota.away).intersection(self._streams.neighbours(key)):
             self._rota.regain(one)
             self._rota.wake(one)
 

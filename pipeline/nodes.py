@@ -32,6 +32,10 @@ _SOCKET_TIMEOUT_S: Final = 5.0
 _ASK_TIMEOUT_S: Final = 2.0
 
 
+class Elsewhere(redis.ConnectionError):
+    """The slot of a key is on another node, or on its way there: this says nothing against the node."""
+
+
 class Nodes:
     """The server, or the cluster, that a URL names. Nothing is connected before the first command."""
 
@@ -210,7 +214,7 @@ class _Following(Connection):
                 self._nodes.moved(error.slot_id, (host or self.host, port))
             # What is on its way between two nodes cannot be had from either: see it moved first.
             self.disconnect()  # type: ignore[no-untyped-call]
-            raise redis.ConnectionError(f"the slot of this key is elsewhere ({error})") from None
+            raise Elsewhere(f"the slot of this key is elsewhere ({error})") from None
         except ClusterDownError as error:
             self._nodes.doubt((self.host, self.port))
             self.disconnect()  # type: ignore[no-untyped-call]

@@ -19,8 +19,8 @@ from consumer import reader, worker
 from consumer.reader import Reader
 from pipeline.entry import Form, split
 from pipeline.event import Window, decode, encode
-from pipeline.nodes import Nodes
-from pipeline.stream import STREAM, Stream, client_of
+from pipeline.nodes import Elsewhere, Nodes
+from pipeline.stream import STREAM, Delivered, Stream, client_of
 from pipeline.streams import LAYOUTS, Streams, keys
 from tests.conftest import World
 from tests.integration.consuming import now_ms, until, working
@@ -159,10 +159,11 @@ class Apart(Streams):
         super().__init__(url, partitions)
         self._clients = {one.key: one.client for one in self.all}
         self._nowhere = client_of(Nodes("redis://127.0.0.1:1"), STREAM)
+        self.nodes: list[list[str]] = [[one.key] for one in self.all]
 
     def neighbours(self, key: str) -> list[str]:
-        """Itself alone."""
-        return [key]
+        """Those on the same node."""
+        return next((node for node in self.nodes if key in node), [])
 
     def take(self, *which: str) -> None:
         """Nobody answers for these any more."""
@@ -302,3 +303,37 @@ def test_a_look_at_a_node_that_says_nothing_holds_up_nobody(apart: Apart, source
         until(looks, "a look at the stream")
         assert all(one.daemon for one in looks())
         assert time.monotonic() - began_s < 4
+
+
+def rests(source: Reader) -> bool:
+    """Whether it finds soon that nothing more waits."""
+    return any(source.read(10).is_last for _ in range(10))
+
+
+def test_those_that_are_there_come_to_rest_while_others_are_away(
+    apart: Apart, source: Reader
+) -> None:
+    """A node that is away does not have whoever reads the others ask them without a pause."""
+    first, second = keys(2)
+    apart.nodes = [[first], [second, STREAM]]
+    apart.take(first)
+    assert rests(source)
+    assert source.away == (first,)
+    assert rests(source)
+
+
+class OnItsWay(Stream):
+    """A stream whose slot moves from one node to another just now."""
+
+    def read(self, *_arguments: Any, **_options: Any) -> Delivered:
+        """What its nodes say then."""
+        raise Elsewhere("ASK")
+
+
+def test_a_slot_on_its_way_takes_no_other_with_it(apart: Apart, source: Reader) -> None:
+    """The other streams of its node are read on."""
+    first, second = keys(2)
+    apart.nodes = [[first, second, STREAM]]
+    apart._by_key[first] = OnItsWay(apart.by_key(first).client, key=first)
+    assert rests(source)
+    assert source.away == (first,)
