@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 # Who has nothing to do looks at a stream of another's so often.
 _GLANCE_S: Final = 0.25
+# And so often who has: an owner may be there for other streams, and not for this one.
+_BUSY_GLANCE_S: Final = 1.0
 # A stream that is away is tried so often.
 _PROBE_EVERY_S: Final = 1.0
 # A consumer that was not heard of for so long has no share.
@@ -75,7 +77,7 @@ class Reader:
         self._owed: dict[str, list[bytes]] = {}
         # Streams on which a read may have gone astray: it may still arrive.
         self._astray: set[str] = set()
-        self._read_all_due_s = 0.0
+        self._read_all_due_s = self._glance_due_s = 0.0
 
     @property
     def away(self) -> tuple[str, ...]:
@@ -94,6 +96,8 @@ class Reader:
         self._see_who_is_back()
         if len(self._rota.keys) > 1:
             self._hear(0.0)
+        if time.monotonic() >= self._glance_due_s:
+            self._glance()
         while (key := self._rota.next()) is not None:
             found = self._try(key, lambda one: one.read(self._name, count))
             if found is None:
@@ -111,12 +115,16 @@ class Reader:
         if self._rota.has_more():
             return
         if not is_alone:
-            self._rota.glance()
+            self._glance()
         now_s = time.monotonic()
         if now_s >= self._read_all_due_s:  # a sign of life, in vain or not
             self._read_all_due_s = now_s + stream.BLOCK_MS / 1000
             for key in self._rota.own:
                 self._rota.wake(key)
+
+    def _glance(self) -> None:
+        self._glance_due_s = time.monotonic() + _BUSY_GLANCE_S
+        self._rota.glance()
 
     def _hear(self, at_most_s: float) -> None:
         resting = self._rota.own_at_rest()

@@ -3,7 +3,8 @@
 Consumers of one group may all read from every stream, and nothing is handed out twice. So a share of the
 streams is a preference: each reads its own first, a page from each in turn, so that a flood on one keeps none
 of the others waiting. Who finds its own at rest glances at those of others, one at a time, and helps where
-there is more than its owner takes; so nothing waits for a consumer that is gone, either.
+there is more than its owner takes; so nothing waits for a consumer that is gone, either. Who has much to do
+glances too, seldom: nothing waits for one that is there and cannot reach what is its own.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Rota:
         # When each was read from last, by a clock that counts turns.
         self._turns = dict.fromkeys(self.keys, 0)
         self._turn = 0
+        # Another's, that is to be looked at before one's own.
+        self._glanced_at: str | None = None
 
     def add(self, keys: Iterable[str]) -> None:
         """Streams that were not known before; one's own for now."""
@@ -61,6 +64,9 @@ class Rota:
 
     def next(self) -> str | None:
         """The stream to read from: of one's own, then of others, that which was not for the longest time."""
+        key, self._glanced_at = self._glanced_at, None
+        if key is not None and key not in self._away:
+            return self._take([key])
         for keys in (self.own, self._others()):
             ready = [key for key in keys if key not in self.resting and key not in self._away]
             if ready:
@@ -72,10 +78,11 @@ class Rota:
         return any(key not in self.resting and key not in self._away for key in self.keys)
 
     def glance(self) -> None:
-        """Let one that is not one's own have a turn, to see whether its owner leaves anything lying."""
+        """Let one that is not one's own have the next turn: its owner may leave something lying."""
         others = [key for key in self._others() if key not in self._away]
         if others:
-            self.wake(self._take(others))
+            self._glanced_at = self._take(others)
+            self.wake(self._glanced_at)
 
     def _take(self, keys: Iterable[str]) -> str:
         key = min(keys, key=self._turns.__getitem__)

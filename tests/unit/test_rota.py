@@ -65,6 +65,20 @@ def test_others_are_helped_after_ones_own() -> None:
     assert rota.next() == helped  # which was not found at rest
 
 
+def test_a_glance_comes_before_a_flood_of_ones_own() -> None:
+    """What an owner cannot reach is read a page at a time, however much all others have to do."""
+    rota = Rota(FOUR)
+    rota.share_out({"0", "1"})
+    found = []
+    for _ in range(4):
+        rota.glance()
+        found += [rota.next(), rota.next(), rota.next()]
+    assert found.count("2") == found.count("3") == 2
+    rota.glance()
+    rota.lose(["2", "3"])
+    assert rota.next() in {"0", "1"}
+
+
 def test_what_becomes_ones_own_is_read_from() -> None:
     """Nobody has looked at it here, so it may hold anything."""
     rota = Rota(FOUR)
