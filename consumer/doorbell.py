@@ -43,7 +43,8 @@ class Doorbell:
     def wait(self, resting: Mapping[str, tuple[Stream, bytes]], at_most_s: float) -> set[str]:
         """The keys of the streams that got more behind the given entries, once there are any.
 
-        A stream that cannot be asked counts as one of them: who reads from it learns why.
+        A stream that cannot be asked counts as one of them: who reads from it learns why. Raises
+        NoPermissionError.
         """
         rung = {key for key, (source, after) in resting.items() if not self._arm(source, after)}
         for ready, _ in self._selector.select(0.0 if rung else at_most_s):
@@ -86,16 +87,18 @@ class Doorbell:
         return True
 
     def _has_rung(self, line: _Line) -> bool:
-        """Take the answer; a read that waited in vain answers, too."""
+        """Take the answer; a read that waited in vain answers, too. Raises NoPermissionError."""
         del self._lines[line.source.key]
         self._selector.unregister(line.socket)
         try:
-            answer = line.connection.read_response()
+            return bool(line.connection.read_response())
+        except redis.exceptions.NoPermissionError:
+            raise  # who reads from it in another way may be permitted to, and would never learn of it
         except redis.RedisError:
             line.connection.disconnect()
-            answer = True
-        line.source.client.connection_pool.release(line.connection)
-        return bool(answer)
+            return True
+        finally:
+            line.source.client.connection_pool.release(line.connection)
 
     def _drop(self, line: _Line) -> None:
         with suppress(KeyError):

@@ -337,3 +337,18 @@ def test_a_slot_on_its_way_takes_no_other_with_it(apart: Apart, source: Reader) 
     apart._by_key[first] = OnItsWay(apart.by_key(first).client, key=first)
     assert rests(source)
     assert source.away == (first,)
+
+
+def test_who_may_not_wait_is_told_so(world: World) -> None:
+    """A user without XREAD does not go round without a pause, but ends with Redis' own words."""
+    ask = world.client.execute_command
+    ask("ACL", "SETUSER", "deaf", "reset", "on", ">x", "~*", "+@all", "-xread")  # type: ignore[no-untyped-call]
+    streams = Streams(world.redis_url.replace("unix://", "unix://deaf:x@"), 1)
+    try:
+        with closing(streams), closing(Reader(streams, "one")) as source:
+            source.ensure_groups()
+            assert source.read(10).is_last
+            with pytest.raises(redis.exceptions.NoPermissionError, match="xread"):
+                source.wait()
+    finally:
+        ask("ACL", "DELUSER", "deaf")  # type: ignore[no-untyped-call]
