@@ -225,7 +225,8 @@ class Reader:
             return
         self._rota.add(one.key for one in new)
         for one in new:
-            self._try(one.key, Stream.ensure_group)
+            if self._is_to_be_asked(one.key):
+                self._try(one.key, Stream.ensure_group)
 
     # --- streams that are away
 
@@ -246,7 +247,8 @@ class Reader:
         Whoever asked for one of them only would wait for its node, though all others be back.
         """
         if self._rota.is_all_away:
-            self._try(self._rota.away[0], Stream.ping)
+            for key in self._rota.away[:1]:  # the thread beside may have found them back just now
+                self._try(key, Stream.ping)
 
     def _is_to_be_asked(self, key: str) -> bool:
         return key not in self._rota.away or self._rota.is_all_away
