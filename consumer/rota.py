@@ -47,8 +47,9 @@ class Rota:
     def add(self, keys: Iterable[str]) -> None:
         """Streams that were not known before; one's own for now."""
         new = tuple(key for key in keys if key not in self._turns)
-        self.keys, self.own = self.keys + new, self.own + new
+        # First their turns: the thread that reads may come upon them at once.
         self._turns |= dict.fromkeys(new, 0)
+        self.keys, self.own = self.keys + new, self.own + new
 
     def share_out(self, own: Collection[str]) -> None:
         """Which are one's own from now on."""
