@@ -60,7 +60,9 @@ def trim_to_fit(streams: Streams, keep_s: float, most_share: float) -> Fitted:
     """
     done = trim(streams, keep_s)
     entries, away, share = done.entries, dict(done.away), 0.0
-    for node, sources in _by_node(streams, away).items():
+    by_node, unknown = _by_node(streams, away)
+    away |= unknown
+    for node, sources in by_node.items():
         try:
             fitted = _fit(node, sources, keep_s, most_share)
         except redis.RedisError as error:
@@ -74,15 +76,17 @@ def trim_to_fit(streams: Streams, keep_s: float, most_share: float) -> Fitted:
     return Fitted(entries, round(share, 3), away)
 
 
-def _by_node(streams: Streams, away: Mapping[str, str]) -> dict[str | None, list[Stream]]:
-    """The streams that are there, by the node whose memory they share."""
+def _by_node(
+    streams: Streams, away: Mapping[str, str]
+) -> tuple[dict[str | None, list[Stream]], dict[str, str]]:
+    """The streams that are there, by the node whose memory they share; and why of some nobody knows it."""
+    # There is one server, or several nodes, of which each has a name.
+    nodes = streams.ask(lambda one: streams.node_of(one) if streams.is_cluster() else None)
     found: dict[str | None, list[Stream]] = defaultdict(list)
     for source in streams.all:
-        if source.key not in away:
-            # There is one server, or several nodes, of which each has a name.
-            node = streams.node_of(source) if streams.is_cluster() else None
-            found[node].append(source)
-    return found
+        if source.key not in away and source.key in nodes.found:
+            found[nodes.found[source.key]].append(source)
+    return found, dict(nodes.reasons)
 
 
 def _fit(node: str | None, sources: Sequence[Stream], keep_s: float, most_share: float) -> Fitted:
