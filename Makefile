@@ -68,7 +68,7 @@ test: $(VENV)/.dev  ## all tests, against real servers that they start themselve
 test-notebooks: $(VENV)/.dev  ## every notebook and the report, on a planted history, on little and on nothing
 	$(BIN)/python -m pytest -n 2 --timeout 600 tests/notebooks $(ARGS)
 
-test-slow: $(VENV)/.dev  ## what takes longer: a Redis Cluster, PgBouncer, a replica, the bench
+test-slow: $(VENV)/.dev  ## what takes longer: the proof, a Redis Cluster, PgBouncer, a replica, the lab, the bench
 	$(BIN)/python -m pytest -n 2 --timeout 600 tests/slow --ignore tests/slow/test_rebuild.py $(ARGS)
 
 test-compose: $(VENV)/.dev  ## the whole system in containers, where a Docker engine answers

@@ -1,1 +1,1 @@
-"""What takes longer: a cluster, a pooler, a replica, the bench."""
+"""What takes longer: the proof, a cluster, a pooler, a replica, the lab, the bench."""

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from infamous.prove.cluster import Cluster, running
-from tests.acceptance.conftest import home, launch, template_home
+from tests.acceptance.conftest import home, launch, ready_home, template_home
 from tests.integration.conftest import redis_7, redis_7_2
 
-__all__ = ["home", "launch", "redis_7", "redis_7_2", "template_home"]
+__all__ = ["home", "launch", "ready_home", "redis_7", "redis_7_2", "template_home"]
 
 # Not as it stands in a URL.
 _PASSWORD = "open/sesame @ the mountain"  # noqa: S105  # of servers that live as long as the tests

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from tests.acceptance.processes import Launcher, assert_nothing_left
-from tests.acceptance.test_prove import account_of, assert_clean, environment_of
+from tests.slow.test_prove import account_of, assert_clean, environment_of
 
 CLUSTER = ("--cluster", "--partitions", "3", "--workers", "2", "--seed", "1")
 LOSSES = re.compile(r"^lost by Redis ([\d,]+)  lost by us ([\d,]+)", re.MULTILINE)
