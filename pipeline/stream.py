@@ -32,7 +32,7 @@ FIRST: Final = b"0-0"
 # A read that is blocked until there is more returns this often, so that a request to stop is seen.
 BLOCK_MS: Final = 1000
 # The second part of an entry's id goes up to this.
-_MAX_NUMBER: Final = 2**64 - 1
+MAX_NUMBER: Final = 2**64 - 1
 # Exact counting stops here; beyond it a number is marked as an estimate.
 _COUNT_LIMIT: Final = 20_000
 _COUNT_LIMIT_BYTES: Final = 16 * 1024 * 1024
@@ -620,7 +620,7 @@ class Stream:
         try:
             info = self.client.xinfo_stream(self.key)
             group = self._own(self.client.xinfo_groups(self.key))
-            if _order(entry_id) <= _order(_text(group["last-delivered-id"])):
+            if order(entry_id) <= order(_text(group["last-delivered-id"])):
                 return
             added, read = info.get("entries-added"), group.get("entries-read")
             if _text(info["last-generated-id"]) == entry_id and added is not None:
@@ -657,7 +657,7 @@ class Stream:
         span = self.span()
         if span is None:
             return
-        last = min(_order(span[1]), (to_ms, _MAX_NUMBER))
+        last = min(order(span[1]), (to_ms, MAX_NUMBER))
         for page in self._pages(str(max(from_ms, 0)), "{}-{}".format(*last), count):
             yield _entries(page)
 
@@ -729,7 +729,7 @@ class Stream:
             if isinstance(answer, Exception):
                 raise answer
         if pending["pending"]:
-            return "{}-{}".format(*_before(_order(_text(pending["min"])))).encode()
+            return "{}-{}".format(*_before(order(_text(pending["min"])))).encode()
         return cast("bytes", self._own(groups)["last-delivered-id"])
 
     def forget_player(self, player: str) -> bool:
@@ -762,7 +762,7 @@ class Stream:
         newest = self._run("XREVRANGE", self.key, "+", "-", "COUNT", 1)
         name, (first, is_done) = min(needed.items(), key=lambda item: item[1])
         done = first if is_done else _before(first)
-        if not newest or done >= _order(_text(newest[0][0])):
+        if not newest or done >= order(_text(newest[0][0])):
             return None
         begin = "{}-{}".format(*done)
         entries, is_estimate = self._count(
@@ -803,10 +803,10 @@ class Stream:
             return None  # one came or went just now: the next trim knows it
         # The last that was delivered stays: as long as the stream reaches back to it, nobody can take
         # what was trimmed here for what was trimmed unread.
-        needed = {info["name"]: (_order(_text(info["last-delivered-id"])), True) for info in infos}
+        needed = {info["name"]: (order(_text(info["last-delivered-id"])), True) for info in infos}
         for name, one in zip(groups, pending, strict=True):
             if one["pending"]:
-                needed[name] = min(needed[name], (_order(_text(one["min"])), False))
+                needed[name] = min(needed[name], (order(_text(one["min"])), False))
         return seconds * 1000 + micros // 1000, needed
 
     # --- onlookers
@@ -879,7 +879,7 @@ class Stream:
         group: Mapping[str, Any] | None = None
         with suppress(GroupLost):
             group = self._own(self.client.xinfo_groups(self.key))
-        if group is None or _order(entry_id) > _order(_text(group["last-delivered-id"])):
+        if group is None or order(entry_id) > order(_text(group["last-delivered-id"])):
             return Found(entry_id, _id_ms(entry_id), None, is_undelivered=True)
         pending = self.client.xpending_range(
             self.key, self.group, min=entry_id, max=entry_id, count=1
@@ -907,13 +907,13 @@ class Stream:
 def _gap(info: Mapping[str, Any], group: Mapping[str, Any]) -> int:
     """Entries that are gone from the stream and were never delivered to the group, by its own count."""
     added, read = info.get("entries-added"), group.get("entries-read")
-    delivered = _order(_text(group["last-delivered-id"]))
+    delivered = order(_text(group["last-delivered-id"]))
     first = info.get("first-entry")
     if added is None or read is None:
         return 0
-    if delivered == _order(_text(info["last-generated-id"])):
+    if delivered == order(_text(info["last-generated-id"])):
         return 0  # all was delivered; a count that says otherwise is wrong
-    if first and _order(_text(first[0])) <= delivered:
+    if first and order(_text(first[0])) <= delivered:
         return 0  # the stream reaches back to what was read
     return max(0, int(added) - int(info["length"]) - int(read))
 
@@ -952,20 +952,21 @@ def _text(value: bytes | str) -> str:
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
-def _order(entry_id: str) -> tuple[int, int]:
+def order(entry_id: str) -> tuple[int, int]:
+    """The two numbers of an entry's id, by which entries of a stream are in order."""
     ms, _, number = entry_id.partition("-")
     return int(ms), int(number or 0)
 
 
 def is_after(one: bytes, other: bytes) -> bool:
     """Whether an entry's id is later than another's."""
-    return _order(_text(one)) > _order(_text(other))
+    return order(_text(one)) > order(_text(other))
 
 
 def _before(order: tuple[int, int]) -> tuple[int, int]:
     """The id right before one."""
     ms, number = order
-    return (ms, number - 1) if number else (max(0, ms - 1), _MAX_NUMBER if ms else 0)
+    return (ms, number - 1) if number else (max(0, ms - 1), MAX_NUMBER if ms else 0)
 
 
 def _id_ms(entry_id: str) -> int:

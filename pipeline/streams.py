@@ -25,6 +25,7 @@ from pipeline.patience import first_line
 from pipeline.stream import (
     FIRST,
     GROUP,
+    MAX_NUMBER,
     STREAM,
     Found,
     Holder,
@@ -34,6 +35,7 @@ from pipeline.stream import (
     StreamState,
     client_of,
     is_temporary,
+    order,
 )
 from pipeline.tombstone import player_in
 
@@ -45,8 +47,6 @@ LAYOUTS: Final = "game-events:layouts"
 _MOST_PARTITIONS: Final = 256
 # Events that share an entry, where entries are divided by player and put together again.
 _EVENTS_AN_ENTRY: Final = 100
-# The second part of an entry's id goes up to this.
-_MAX_NUMBER: Final = 2**64 - 1
 
 
 def keys(partitions: int) -> tuple[str, ...]:
@@ -290,10 +290,10 @@ class Streams:
         may go to a stream that comes later.
         """
         ends = [(one, one.last().decode()) for one in self.all]
-        before = f"{from_ms - 1}-{_MAX_NUMBER}" if from_ms > 0 else FIRST.decode()
+        before = f"{from_ms - 1}-{MAX_NUMBER}" if from_ms > 0 else FIRST.decode()
         for one, last in ends:
-            end = min(last, f"{to_ms}-{_MAX_NUMBER}", key=_order)
-            if _order(before) < _order(end):
+            end = min(last, f"{to_ms}-{MAX_NUMBER}", key=order)
+            if order(before) < order(end):
                 yield from one.walk_on(before, end, count=count)
 
     def state(self, *, exact: bool = True) -> StreamState:
@@ -364,7 +364,7 @@ def together(states: Iterable[StreamState]) -> StreamState:
         exists=bool(there),
         entries=sum(one.entries for one in there),
         added=added if there else None,
-        last_id=max((one.last_id for one in there), key=_order, default="0-0"),
+        last_id=max((one.last_id for one in there), key=order, default="0-0"),
         group_exists=any(one.group_exists for one in there),
         undelivered=sum(one.undelivered for one in there),
         undelivered_is_estimate=any(one.undelivered_is_estimate for one in there),
@@ -374,8 +374,3 @@ def together(states: Iterable[StreamState]) -> StreamState:
         # By the clock that is furthest behind: nothing is said to be complete too early.
         at_ms=min((one.at_ms for one in each), default=0),
     )
-
-
-def _order(entry_id: str) -> tuple[int, int]:
-    ms, _, number = entry_id.partition("-")
-    return int(ms), int(number or 0)
