@@ -10,13 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
-import psycopg2
-import redis
 import typer
 from rich.console import Console
-from sqlalchemy.exc import SQLAlchemyError
 
 from bench import (
     beside,
@@ -34,12 +31,9 @@ from bench import (
 )
 from bench import rounds as turns
 from bench.case import Group, Result
-from bench.home import Interrupted, home, stoppable
-from bench.house import BenchError, House, built
+from bench.home import home, stoppable, told
+from bench.house import House, built
 from bench.scale import FULL, QUICK, Scale, tiny
-from infamous.embedded.folder import ServerError
-from pipeline import log
-from pipeline.patience import first_line
 
 Groups = Callable[[House, Scale], Iterator[Group]]
 SECTIONS: Final[Mapping[str, Groups]] = {
@@ -139,23 +133,8 @@ def _measured(
 
 def main() -> None:
     """Run the command; whatever is wrong is told in a sentence."""
-    try:
+    with told("Interrupted: nothing was written."):
         app(prog_name="python -m bench")
-    except Interrupted:
-        _end("Interrupted: nothing was written.")
-    except (BenchError, ServerError) as error:
-        _end(str(error))
-    except redis.RedisError as error:
-        _end(f"Redis cannot be used: {first_line(error)}.")
-    except (psycopg2.Error, SQLAlchemyError) as error:
-        _end(f"Postgres cannot be used: {first_line(error)}.")
-    except OSError as error:
-        _end(f"{error.filename or 'A file'} cannot be used: {error.strerror}.")
-
-
-def _end(message: str, code: int = 1) -> NoReturn:
-    log.complain(message)
-    raise SystemExit(code)
 
 
 if __name__ == "__main__":

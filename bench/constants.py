@@ -13,28 +13,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from statistics import median
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final
 
-import psycopg2
-import redis
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import SQLAlchemyError
 
 from bench import crew, drain, growth, ingest, machine, proc
-from bench.home import Interrupted, home, stoppable
+from bench.home import home, stoppable, told
 from bench.house import BenchError, House, built
 from bench.report import number
 from bench.workload import DAY_MS, PLAYERS
 from infamous.constants import MEASURED, Constants
-from infamous.embedded.folder import ServerError
 from jobs import archiver, days
 from jobs.rollup import hours, rollup
 from jobs.storage import Storage
-from pipeline import log
 from pipeline.event import datetime_of
-from pipeline.patience import first_line
 from pipeline.stream import ARCHIVE_GROUP, Stream
 
 _WIDTH: Final = 110
@@ -238,23 +232,8 @@ def _redis_s(house: House) -> float:
 
 def main() -> None:
     """Run the command; whatever is wrong is told in a sentence."""
-    try:
+    with told("Interrupted: nothing was measured to the end."):
         app(prog_name="python -m bench.constants")
-    except Interrupted:
-        _end("Interrupted: nothing was measured to the end.")
-    except (BenchError, ServerError) as error:
-        _end(str(error))
-    except redis.RedisError as error:
-        _end(f"Redis cannot be used: {first_line(error)}.")
-    except (psycopg2.Error, SQLAlchemyError) as error:
-        _end(f"Postgres cannot be used: {first_line(error)}.")
-    except OSError as error:
-        _end(f"{error.filename or 'A file'} cannot be used: {error.strerror}.")
-
-
-def _end(message: str) -> NoReturn:
-    log.complain(message)
-    raise SystemExit(1)
 
 
 if __name__ == "__main__":

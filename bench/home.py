@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+import psycopg2
+import redis
+from sqlalchemy.exc import SQLAlchemyError
+
 from bench.house import BenchError
+from infamous.embedded.folder import ServerError
+from pipeline import log
+from pipeline.patience import first_line
 
 
 class Interrupted(Exception):
@@ -46,3 +53,25 @@ def home(needed_bytes: int) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def told(interrupted: str) -> Iterator[None]:
+    """Whatever is wrong in the block ends the process, with a sentence; ``interrupted`` is one of them."""
+    try:
+        yield
+    except Interrupted:
+        _end(interrupted)
+    except (BenchError, ServerError) as error:
+        _end(str(error))
+    except redis.RedisError as error:
+        _end(f"Redis cannot be used: {first_line(error)}.")
+    except (psycopg2.Error, SQLAlchemyError) as error:
+        _end(f"Postgres cannot be used: {first_line(error)}.")
+    except OSError as error:
+        _end(f"{error.filename or 'A file'} cannot be used: {error.strerror}.")
+
+
+def _end(message: str) -> NoReturn:
+    log.complain(message)
+    raise SystemExit(1)
